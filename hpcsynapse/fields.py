@@ -1,0 +1,182 @@
+"""How a setting is declared once and then read from TOML, the command line and Python alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from hpcsynapse.errors import SpecError
+
+T = TypeVar("T")
+Check = Callable[[str, Any], None]
+
+# Control characters, the line separators that Python and terminals honour, and lone surrogates (undecodable bytes).
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_WORD = re.compile(r"[A-Za-z0-9_.@+:%/=,\[\]()&|*!~^#-]+")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+_RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_TEXT = 4096
+
+
+def setting(
+    default: Any = None,
+    help: str = "",
+    *,
+    check: Check | None = None,
+    option: str | None = None,
+    choices: Iterable[str] = (),
+) -> Any:
+    """Declare a dataclass field with its help text, validator, option name and allowed values."""
+    metadata = {"help": help, "check": check, "option": option, "choices": tuple(choices)}
+    if isinstance(default, (dict, list)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def printable(name: str, value: str) -> None:
+    """Refuse control characters, which would end a line in a job file, and overlong text."""
+    if match := _CONTROL.search(value):
+        raise SpecError(f"{name}: control character {match[0]!r} at position {match.start()} is not allowed")
+    if len(value) > MAX_TEXT:
+        raise SpecError(f"{name}: {len(value)} characters are too many; at most {MAX_TEXT} are accepted")
+
+
+def word(name: str, value: str) -> None:
+    """Accept one word as queue systems use them (partition, account, constraint): no blanks, no quotes."""
+    printable(name, value)
+    if not _WORD.fullmatch(value) or value.startswith(("-", "#")) or len(value) > 255:
+        raise SpecError(f"{name}: {value!r} is not one plain word of letters, digits and _ . @ + : % / = , [ ] & | * -")
+
+
+def run_name(name: str, value: str) -> None:
+    """Accept what is safe as a file name, a job name and a URL part everywhere."""
+    if not _RUN_NAME.fullmatch(value):
+        raise SpecError(
+            f"{name}: {value!r} is not usable as a run's name; "
+            "use up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+        )
+
+
+def env_name(name: str, value: str) -> None:
+    """Accept the name of an environment variable that a job may set."""
+    if not _ENV_NAME.fullmatch(value):
+        raise SpecError(f"{name}: {value!r} is not the name of an environment variable")
+
+
+def at_least(low: float, high: float = float("inf")) -> Check:
+    """Return a check that a number lies in [low, high]."""
+
+    def check(name: str, value: float) -> None:
+        if not low <= value <= high:  # also refuses nan
+            limit = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
+            raise SpecError(f"{name} = {value} must be {limit}")
+
+    return check
+
+
+@cache
+def hints(cls: type) -> dict[str, Any]:
+    """Return the evaluated type of every field of a dataclass."""
+    return get_type_hints(cls)
+
+
+def base_type(annotation: Any) -> Any:
+    """Return the type of an annotation without its `| None`."""
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    return inner[0] if type(None) in get_args(annotation) else annotation
+
+
+def nearest(key: str, names: Iterable[str]) -> str:
+    """Return ` (did you mean ...?)` when one of the names is close to the key."""
+    close = difflib.get_close_matches(key, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def coerce(name: str, annotation: Any, value: Any) -> Any:
+    """Return value as the annotated type, or raise SpecError naming the setting, the value and the type wanted."""
+    kind = base_type(annotation)
+    origin = get_origin(kind) or kind
+    if value is None and type(None) in get_args(annotation):
+        return None
+    if origin is tuple and isinstance(value, (list, tuple)):
+        element = get_args(kind)[0]
+        return tuple(coerce(f"{name}[{index}]", element, item) for index, item in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {str(key): coerce(f"{name}.{key}", get_args(kind)[1], item) for key, item in value.items()}
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(kind)
+    wanted = wanted or {tuple: "a list", dict: "a table"}.get(origin, str(kind))
+    raise SpecError(f"{name} = {value!r} must be {wanted}")
+
+
+def validate(section: str, instance: Any) -> None:
+    """Check types, choices, texts and declared limits of a frozen dataclass after construction."""
+    for item in dataclasses.fields(instance):
+        name = f"{section}.{item.name}" if section else item.name
+        value = coerce(name, hints(type(instance))[item.name], getattr(instance, item.name))
+        object.__setattr__(instance, item.name, value)
+        if value is None:
+            continue
+        for text in _texts(value):
+            printable(name, text)
+        choices = item.metadata.get("choices")
+        if choices and value not in choices:
+            raise SpecError(f"{name} = {value!r} is not one of {', '.join(choices)}{nearest(str(value), choices)}")
+        if check := item.metadata.get("check"):
+            for one in value if isinstance(value, (tuple, dict)) else (value,):
+                check(name, one)
+
+
+def _texts(value: Any) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield str(key)
+            yield from _texts(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _texts(item)
+
+
+def build(cls: type[T], table: Mapping[str, Any], section: str) -> T:
+    """Construct a section from a table, refusing unknown keys with the nearest valid name."""
+    if not isinstance(table, Mapping):
+        raise SpecError(f"[{section}] must be a table of settings, not {table!r}")
+    names = [item.name for item in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in table:
+        if key not in names:
+            raise SpecError(f"unknown setting {section}.{key}{nearest(key, names)}")
+    return cls(**table)
+
+
+def plain(instance: Any) -> dict[str, Any]:
+    """Return a section as TOML-ready values; settings that are None are left out."""
+    result = {}
+    for item in dataclasses.fields(instance):
+        value = getattr(instance, item.name)
+        if value is not None:
+            result[item.name] = list(value) if isinstance(value, tuple) else value
+    return result
+
+
+def from_text(name: str, annotation: Any, text: str) -> Any:
+    """Return the value of a setting typed as text (`--set`): TOML syntax, or the bare text for text settings."""
+    if base_type(annotation) is str:
+        return text
+    try:
+        return coerce(name, annotation, tomllib.loads(f"value = {text}")["value"])
+    except tomllib.TOMLDecodeError:
+        if annotation is Any:
+            return text
+        raise SpecError(f"{name} = {text!r} cannot be read as {annotation}") from None

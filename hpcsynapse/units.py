@@ -1,0 +1,74 @@
+"""Durations and sizes as people write them, and back."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from hpcsynapse.errors import SpecError
+
+_CLOCK = re.compile(r"(?:(?P<days>\d{1,4})-)?(?P<hours>\d{1,5})(?::(?P<minutes>\d{1,2}))?(?::(?P<seconds>\d{1,2}))?")
+_SUFFIXED = re.compile(r"(?P<number>\d{1,9})(?P<unit>[smhd])")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SIZE = re.compile(r"(?P<number>\d{1,9})(?P<unit>[KMGT]?)B?", re.IGNORECASE)
+
+
+def parse_walltime(text: str) -> timedelta:
+    """Return the duration written as `HH:MM:SS`, `D-HH:MM:SS`, `D-HH`, `90s`, `90m`, `2h` or `1d`.
+
+    A bare number or `MM:SS` means different things to different queues and is refused.
+    Raises SpecError naming the text.
+    """
+    text = text.strip()
+    if match := _SUFFIXED.fullmatch(text):
+        seconds = int(match["number"]) * _UNIT_SECONDS[match["unit"]]
+    elif (match := _CLOCK.fullmatch(text)) and (match["days"] or match["seconds"] is not None):
+        days, hours, minutes, rest = (int(match[part] or 0) for part in ("days", "hours", "minutes", "seconds"))
+        if minutes > 59 or rest > 59:
+            raise SpecError(f"time {text!r}: minutes and seconds go up to 59; write for example 10:00:00 or 90m")
+        if match["days"] and hours > 23:
+            raise SpecError(f"time {text!r}: after days, hours go up to 23")
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    else:
+        raise SpecError(f"time {text!r} is not a duration; write HH:MM:SS, D-HH:MM:SS, 90m or 2h")
+    if not 0 < seconds <= 365 * 86400:
+        raise SpecError(f"time {text!r} must be more than zero and at most a year")
+    return timedelta(seconds=seconds)
+
+
+def format_walltime(duration: timedelta) -> str:
+    """Return `HH:MM:SS` (hours may exceed 24), the form every queue here reads."""
+    minutes, seconds = divmod(int(duration.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+
+def parse_mebibytes(text: str) -> int:
+    """Return the size written as `64G`, `512M`, `1T` in MiB; `0` asks for all the memory of a node.
+
+    Raises SpecError naming the text.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise SpecError(f"memory {text!r} is not a size; write for example 64G, 512M, or 0 for all of a node")
+    number, unit = int(match["number"]), match["unit"].upper()
+    if number == 0:
+        return 0
+    if not unit:
+        raise SpecError(f"memory {text!r} has no unit; write {text}M or {text}G")
+    mebibytes = number * {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024 * 1024}[unit]
+    if mebibytes < 1:
+        raise SpecError(f"memory {text!r} is less than one MiB")
+    return int(mebibytes)
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration for people: `42 s`, `3:07 min`, `2:15 h`, `3 d 04 h`."""
+    whole = max(0, round(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 6000:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    if whole < 48 * 3600:
+        return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

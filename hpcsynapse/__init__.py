@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpcsynapse.spec import JobSpec as JobSpec
-    from hpcsynapse.submit import submit as submit
+    from hpcsynapse.submission import submit as submit
 
 # Written down: importlib.metadata costs 40 ms on the command-line path.
 __version__ = "0.1.0"
 __all__ = ["JobSpec", "__version__", "submit"]
 
-_LAZY = {"JobSpec": "hpcsynapse.spec", "submit": "hpcsynapse.submit"}
+_LAZY = {"JobSpec": "hpcsynapse.spec", "submit": "hpcsynapse.submission"}
 
 
 def __getattr__(name: str) -> Any:

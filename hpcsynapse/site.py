@@ -29,7 +29,7 @@ class SiteSpec:
     host_suffix: str = setting("", "appended to a host's name for the fast network, e.g. -ib0")
     port_base: int = setting(20000, "first port for rendezvous", check=at_least(1024, 60000))
     port_range: int = setting(10000, "number of ports from there", check=at_least(64, 64000))
-    srun_mpi: str = setting("pmix", "srun --mpi=... for MPI programs", check=word)
+    srun_mpi: str | None = setting(None, "srun --mpi=... [pmix for MPI engines, else the site's default]", check=word)
     template_dir: str | None = setting(None, "folder with templates that come before the built-in ones")
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -42,6 +43,8 @@ RECORD = struct.Struct("<" + "".join(code for _, _, code in FIELDS))
 MERGED_NAME = "merged.steps"
 _FLUSH_SECONDS = 1.0
 _BUFFER_RECORDS = 512
+_HEADER_READ = 4096
+_LISTINGS = 10
 
 
 class StepRecorder:
@@ -71,6 +74,7 @@ class StepRecorder:
         self._warmup = warmup
         self._written = 0
         self._buffer = bytearray(RECORD.size * _BUFFER_RECORDS)
+        self._full = len(self._buffer) - RECORD.size
         self._used = 0
         self._file = self._open()
         self._clock = time.perf_counter
@@ -145,16 +149,20 @@ class StepRecorder:
         self._written += 1
         self._used = used = used + RECORD.size
         now = self._clock()
-        if now - self._flushed >= _FLUSH_SECONDS or used == len(self._buffer):
+        if now - self._flushed >= _FLUSH_SECONDS or used > self._full:
             self._flushed = now
             self.flush()
 
     def flush(self) -> None:
         """Hand all records so far to the operating system, in whole records."""
-        pending = memoryview(self._buffer)[: self._used]
-        while pending:  # a short write must not shift the records behind it
-            pending = pending[os.write(self._file, pending) :]
-        self._used = 0
+        done = 0
+        try:
+            while done < self._used:  # a short write must not shift the records behind it
+                done += os.write(self._file, memoryview(self._buffer)[done : self._used])
+        finally:  # after an error (disk full) a later flush goes on where this one ended
+            left = self._used - done
+            self._buffer[:left] = self._buffer[done : self._used]
+            self._used = left
 
     def step(self, *, samples: int, loss: float = float("nan"), epoch: int = 0) -> _Step:
         """Return a context manager around one step of `samples` samples on this rank."""
@@ -209,6 +217,11 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
             line = file.readline(1 << 26)
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}") from None
+    return parse_header(path, line), len(line)
+
+
+def parse_header(path: Path, line: bytes) -> dict[str, Any]:
+    """Return the description in the first line of a record file; raises RecordError as `read_header` does."""
     try:
         header = json.loads(line)
     except ValueError:
@@ -217,7 +230,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         raise RecordError(f"{path}: not a file of step records")
     if header.get("version") != VERSION or header.get("record_size") != RECORD.size:
         raise RecordError(f"{path}: format version {header.get('version')!r} is not known to this release")
-    return header, len(line)
+    return header
 
 
 class Part:
@@ -238,26 +251,56 @@ class Part:
 def parts(folder: Path) -> list[Part]:
     """Return the records of every rank and start in a timings folder, by start and rank; torn ends are dropped.
 
-    A file that holds no whole header yet (its rank was killed while opening it) is passed over.
+    A file that holds no whole header yet (its rank was killed while opening it) is passed over. A merge that runs
+    meanwhile is seen either before or after, never in between.
     """
-    found: list[Part] = []
-    merged = folder / MERGED_NAME
-    joined: set[str] = set()
-    if merged.is_file():
-        header, offset = read_header(merged)
-        for entry in header["parts"]:
-            joined.add(entry["file"])
-            found.append(Part(merged, entry["header"], offset + entry["offset"], entry["count"]))
-    for path in folder.glob("rank-*.steps"):
-        if path.name in joined:  # a merge was killed before it removed what it had joined
+    for _ in range(_LISTINGS):
+        try:
+            return _list_parts(folder)
+        except FileNotFoundError:  # a merge removed what it had joined: look again
             continue
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            if b"\n" not in file.read(1 << 16):
-                continue
-        header, offset = read_header(path)
-        found.append(Part(path, header, offset, (size - offset) // RECORD.size))
+    raise RecordError(f"{folder}: the record files keep changing; read them when the run has ended")
+
+
+def _list_parts(folder: Path) -> list[Part]:
+    # The files are listed before the merged file is read: whatever a merge removes later is in the merged file.
+    try:
+        names = [path.name for path in folder.glob("rank-*.steps")]
+    except OSError:
+        return []
+    found = _merged_parts(folder / MERGED_NAME)
+    joined = {(part.header.get("file"), part.header.get("started")) for part in found}
+    for name in names:
+        part = _open_part(folder / name)
+        # Present twice when a merge was killed before it removed what it had joined.
+        if part and (name, part.header.get("started")) not in joined:
+            found.append(part)
     return sorted(found, key=lambda part: (part.header.get("started", 0.0), part.header["rank"]))
+
+
+def _merged_parts(path: Path) -> list[Part]:
+    if not path.is_file():
+        return []
+    header, offset = read_header(path)
+    return [Part(path, entry["header"], offset + entry["offset"], entry["count"]) for entry in header["parts"]]
+
+
+def _open_part(path: Path) -> Part | None:
+    # One open, one stat and mostly one read per rank: an open costs about 1 ms on a parallel file system.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        head = os.read(descriptor, _HEADER_READ)
+    finally:
+        os.close(descriptor)
+    end = head.find(b"\n") + 1
+    if end:
+        header, offset = parse_header(path, head[:end]), end
+    elif len(head) < _HEADER_READ:
+        return None
+    else:
+        header, offset = read_header(path)
+    return Part(path, header, offset, (size - offset) // RECORD.size)
 
 
 def merge(folder: Path) -> Path | None:
@@ -265,10 +308,12 @@ def merge(folder: Path) -> Path | None:
 
     Killed at any instant it leaves a folder from which `parts` reads every record once.
     """
+    target = folder / MERGED_NAME
     all_parts = parts(folder)
-    sources = [path for path in folder.glob("rank-*.steps")]
-    if not all_parts or not sources:
-        return folder / MERGED_NAME if (folder / MERGED_NAME).exists() else None
+    if not any(part.path != target for part in all_parts):
+        for path in _left_over(folder):
+            path.unlink(missing_ok=True)
+        return target if target.exists() else None
     entries, position = [], 0
     for part in all_parts:
         name = part.header.get("file", part.path.name)
@@ -276,16 +321,31 @@ def merge(folder: Path) -> Path | None:
         position += part.count * RECORD.size
     header = {"format": FORMAT, "version": VERSION, "record_size": RECORD.size, "parts": entries,
               "fields": [[name, kind] for name, kind, _ in FIELDS]}  # fmt: skip
-    target = folder / MERGED_NAME
     temporary = folder / f".{MERGED_NAME}.{os.getpid()}"
-    with temporary.open("wb") as file:
-        file.write((json.dumps(header) + "\n").encode())
-        for part in all_parts:
-            file.write(part.read())
-    temporary.replace(target)
-    for path in sources:
+    try:
+        with temporary.open("wb") as file:
+            file.write((json.dumps(header) + "\n").encode())
+            for part in all_parts:
+                file.write(part.read())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    for path in _left_over(folder):
         path.unlink(missing_ok=True)
     return target
+
+
+def _left_over(folder: Path) -> list[Path]:
+    """Return the files whose records are all in the merged file, which alone may be removed."""
+    joined = {(part.header.get("file"), part.header.get("started")): part.count
+              for part in _merged_parts(folder / MERGED_NAME)}  # fmt: skip
+    left = []
+    for path in folder.glob("rank-*.steps"):
+        part = _open_part(path)
+        if part and joined.get((path.name, part.header.get("started")), -1) >= part.count:
+            left.append(path)
+    return left
 
 
 def iterate(folder: Path) -> Iterator[tuple[dict[str, Any], tuple[Any, ...]]]:
@@ -308,3 +368,7 @@ def last_record(folder: Path, rank: int = 0) -> dict[str, Any] | None:
     except (OSError, RecordError, struct.error):
         return None
     return dict(zip((name for name, _, _ in FIELDS), values, strict=True))
+
+
+if __name__ == "__main__":  # the last line of a job script
+    merge(Path(sys.argv[1]))

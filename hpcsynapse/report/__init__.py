@@ -1,0 +1,1 @@
+"""Scaling reports: reading step records, comparing points, intervals, tables."""

@@ -1,0 +1,1 @@
+"""The built-in trainer: what runs inside the job, one process a rank. Only this package imports torch."""

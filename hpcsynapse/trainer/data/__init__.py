@@ -1,0 +1,57 @@
+"""Data sets by name: a literal table, imported on selection. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.data.base import Data, Dataset, MapDataset
+from hpcsynapse.trainer.plugins import Entry, load_target, select
+
+_PACKAGE = "hpcsynapse.trainer.data"
+DATA: dict[str, Entry] = {
+    "digits": Entry(f"{_PACKAGE}.digits", "load", "1797 real digits that scikit-learn ships, enlarged to 28x28"),
+    "cifar10": Entry(f"{_PACKAGE}.cifar10", "load", "CIFAR-10 on disk, binary or Python version"),
+    "mnist": Entry(f"{_PACKAGE}.mnist", "load", "MNIST on disk, IDX files, gzip-compressed or not"),
+    "npy": Entry(f"{_PACKAGE}.npy", "load", "memory-mapped inputs.npy and targets.npy"),
+    "synthetic": Entry(f"{_PACKAGE}.synthetic", "load", "images of any shape, made from their number"),
+}
+
+
+def load(name: str, path: str | None, args: Mapping[str, Any]) -> Data:
+    """Return a data set; `args` are its options.
+
+    A `package.module:attribute` is called as `attribute(path, **args)` and returns a data set with `batch(indices)`
+    or with `__getitem__`, or a pair of them (training, validation). Raises TrainError when files are missing or
+    malformed, naming the file and the offset.
+    """
+    builtin = ":" not in name
+    loader = select("data set", DATA, name) if builtin else load_target("data set", name)
+    try:
+        inspect.signature(loader).bind(path, **args)
+    except TypeError as error:
+        signature = inspect.signature(loader)
+        raise TrainError(f"data set {name!r}: train.data_args do not fit {signature}: {error}") from None
+    except ValueError:  # a callable without a signature
+        pass
+    result = loader(path, **args)
+    if isinstance(result, Data):
+        return result
+    pair = result if isinstance(result, tuple) else (result, None)
+    if len(pair) != 2:
+        raise TrainError(f"data set {name!r} returned {len(pair)} parts; a pair (training, validation) is wanted")
+    train, validation = (_as_dataset(name, part) for part in pair)
+    if train is None:
+        raise TrainError(f"data set {name!r} returned no training samples")
+    return Data(train=train, validation=validation)
+
+
+def _as_dataset(name: str, samples: Any) -> Dataset | None:
+    if samples is None:
+        return None
+    if not hasattr(samples, "__len__"):
+        raise TrainError(f"data set {name!r}: {type(samples).__name__} has no length")
+    dataset: Dataset = samples if hasattr(samples, "batch") else MapDataset(samples)
+    return dataset

@@ -1,0 +1,47 @@
+"""Models by name: a literal table, imported on selection."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.plugins import Entry, load_target, select
+
+_PACKAGE = "hpcsynapse.trainer.models"
+MODELS: dict[str, Entry] = {
+    "simple-cnn": Entry(f"{_PACKAGE}.simple_cnn", "SimpleCNN", "2 convolutions, 2 dense layers, 28x28 images"),
+    "resnet56": Entry(f"{_PACKAGE}.resnet_cifar", "resnet56", "residual network of 27 basic blocks, 32x32 images"),
+    "resnet83": Entry(f"{_PACKAGE}.resnet_cifar", "resnet83", "residual network of 27 bottlenecks, 32x32 images"),
+}
+
+
+def create(
+    name: str, args: Mapping[str, Any], shape: tuple[int, ...] | None = None, classes: int | None = None
+) -> nn.Module:
+    """Return a new model; built-in ones adapt to samples of `shape` (C, H, W) and to the number of `classes`.
+
+    A `package.module:attribute` is called with `args` alone. Raises TrainError when the name is unknown, the
+    arguments do not fit, or what comes back is no Module.
+    """
+    builtin = ":" not in name
+    factory = select("model", MODELS, name) if builtin else load_target("model", name)
+    arguments = dict(args)
+    if builtin:
+        if shape is not None:
+            arguments.setdefault("shape", shape)
+        if classes is not None:
+            arguments.setdefault("classes", classes)
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        raise TrainError(f"model {name!r}: train.model_args do not fit {inspect.signature(factory)}: {error}") from None
+    except ValueError:  # a callable without a signature
+        pass
+    model = factory(**arguments)
+    if not isinstance(model, nn.Module):
+        raise TrainError(f"model {name!r} is {type(model).__name__}, not a torch.nn.Module")
+    return model

@@ -1,0 +1,5 @@
+"""`python -m hpcsynapse`."""
+
+from hpcsynapse.cli.main import main
+
+main()

@@ -1,0 +1,86 @@
+"""Progress of one run: a line that is redrawn on a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from typing import Any
+
+import click
+
+from hpcsynapse.rundir import FINAL_STATES, RunDirectory
+from hpcsynapse.status import RunStatus, statuses
+from hpcsynapse.units import format_seconds
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.3, 5.0
+
+
+def describe(status: RunStatus) -> str:
+    """Return one line about a run: state, epoch, step, throughput, loss, accuracy, time left."""
+    words = [status.state]
+    progress = status.progress
+    if progress.get("epochs"):
+        words.append(f"epoch {min(int(progress.get('epoch', 0)) + 1, int(progress['epochs']))}/{progress['epochs']}")
+    if progress.get("step") is not None:
+        words.append(f"step {progress['step']}" + (f"/{progress['steps']}" if progress.get("steps") else ""))
+    for key, form in (("samples_per_s", "{:.0f} samples/s"), ("loss", "loss {:.4f}")):
+        if isinstance(progress.get(key), (int, float)):
+            words.append(form.format(progress[key]))
+    words.extend(f"{key} {value:.4f}" for key, value in _metrics(progress).items() if key != "loss")
+    if isinstance(progress.get("eta_s"), (int, float)) and status.state not in FINAL_STATES:
+        words.append(f"{format_seconds(progress['eta_s'])} left")
+    if status.reason:
+        words.append(f"({status.reason})")
+    return "  ".join(words)
+
+
+def _metrics(progress: dict[str, Any]) -> dict[str, float]:
+    metrics = progress.get("metrics")
+    if not isinstance(metrics, dict):
+        return {}
+    return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
+
+
+def follow(run: RunDirectory) -> int:
+    """Show a run until it has ended; return 0 when it finished or was stopped, else 1.
+
+    The queue is asked with growing pauses; Ctrl-C leaves the run alone.
+    """
+    terminal = sys.stdout.isatty()
+    pause, last = _FIRST_PAUSE, ""
+    try:
+        while True:
+            status = statuses([run])[0]
+            line = describe(status)
+            if line != last:
+                _show(line, terminal)
+                pause = _FIRST_PAUSE if status.state not in ("QUEUED",) else pause
+                last = line
+            if status.state in FINAL_STATES:
+                break
+            time.sleep(pause)
+            pause = min(pause * 1.3, 1.0 if status.scheduler == "local" else _LAST_PAUSE)
+    except KeyboardInterrupt:
+        click.echo(f"\nrun {run.name} goes on; see: hpcsynapse status {run.name}", err=True)
+        return 130
+    if terminal:
+        click.echo()
+    print_failure(status)
+    return 0 if status.state in ("FINISHED", "STOPPED") else 1
+
+
+def _show(line: str, terminal: bool) -> None:
+    if not terminal:
+        click.echo(line)
+        return
+    width = shutil.get_terminal_size().columns - 1
+    click.echo("\r\x1b[K" + line[:width], nl=False)
+
+
+def print_failure(status: RunStatus) -> None:
+    """Print the last lines of the log of the rank that failed first."""
+    if status.failure.get("log"):
+        click.echo(f"--- last lines of rank {status.failure['rank']} on {status.failure['host']}", err=True)
+        for line in status.failure["log"]:
+            click.echo(f"    {line}", err=True)

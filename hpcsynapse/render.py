@@ -1,0 +1,161 @@
+"""Job files from templates: pure, strict about undefined names, and safe against every value."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from hpcsynapse import __version__, fields, launchers
+from hpcsynapse.errors import RenderError
+from hpcsynapse.launchers import LAUNCHERS, Shell
+from hpcsynapse.schedulers import create
+from hpcsynapse.schedulers.base import Scheduler
+from hpcsynapse.spec import JobSpec
+from hpcsynapse.units import format_walltime, parse_mebibytes
+
+_PLAIN_DIRECTIVE = re.compile(r"[^A-Za-z0-9_.,:=+/@%-]")
+
+
+def builtin_templates() -> Path:
+    """Return the templates shipped with the package: beside its modules in a wheel, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "templates"
+    return inside if inside.is_dir() else package.parent / "templates"
+
+
+def shell_word(value: object) -> str:
+    """Quote a value so that bash reads it as exactly one word; `Shell` pieces are written as they are.
+
+    Raises RenderError for control characters, which no quoting keeps on one line.
+    """
+    text = _checked(value)
+    return str(value) if isinstance(value, Shell) else shlex.quote(text)
+
+
+def directive_value(value: object) -> str:
+    """Escape a value so that sbatch reads it as one argument of one directive.
+
+    sbatch splits a directive at blanks, honours quotes and `\\`, and ends it at `#` (src/sbatch/opt.c,
+    _get_argument): a backslash before every unusual character keeps it whole.
+    """
+    return _PLAIN_DIRECTIVE.sub(lambda match: "\\" + match[0], _checked(value))
+
+
+def pattern_path(value: object) -> str:
+    """Escape a path for --output: sbatch expands `%` in file names, `%%` is one of them (sbatch(1))."""
+    return directive_value(str(value).replace("%", "%%"))
+
+
+def extra_directive(value: object) -> str:
+    """Escape the value of a directive the user wrote whole (`--hint=nomultithread`, `-C fast`)."""
+    text = _checked(value)
+    separator = "=" if text.startswith("--") else " "
+    option, found, rest = text.partition(separator)
+    return option + found + directive_value(rest)
+
+
+def _checked(value: object) -> str:
+    text = str(value)
+    try:
+        fields.printable("value", text if len(text) <= fields.MAX_TEXT else text[: fields.MAX_TEXT])
+    except fields.SpecError as error:
+        raise RenderError(str(error)) from None
+    if any(character in text for character in "\n\r\0"):
+        raise RenderError("a value with a line break cannot be written into a job file")
+    return text
+
+
+def environment(spec: JobSpec) -> jinja2.Environment:
+    """Return the template engine: the site's own folder before the built-in one, undefined names are errors."""
+    folders = [str(builtin_templates())]
+    if spec.site.template_dir:
+        folders.insert(0, spec.site.template_dir)
+    # No HTML is made: autoescape would damage shell text. The filters below are what keeps values in their place.
+    engine = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, autoescape=False,  # noqa: S701
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    engine.filters.update(quote=shell_word, directive=directive_value, pattern_path=pattern_path,
+                          extra_directive=extra_directive, prelude_line=_checked)  # fmt: skip
+    return engine
+
+
+def render(spec: JobSpec, run_dir: Path) -> str:
+    """Return the job file of a resolved description whose files go to `run_dir`: same description, same bytes.
+
+    Raises RenderError when the template asks for what does not exist or fails, SpecError when launcher and queue
+    do not go together.
+    """
+    scheduler = create(spec.queue.scheduler)
+    try:
+        template = environment(spec).get_template(scheduler.template)
+        text = template.render(context(spec, run_dir, scheduler))
+    except jinja2.TemplateNotFound as error:
+        raise RenderError(f"template {error.name!r} is neither in the site's folder nor built in") from None
+    except jinja2.TemplateSyntaxError as error:
+        raise RenderError(f"template {error.name}, line {error.lineno}: {error.message}") from None
+    except jinja2.UndefinedError as error:
+        raise RenderError(f"template {scheduler.template}: {error.message}") from None
+    return text
+
+
+def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any]:
+    """Return the names that templates see."""
+    launcher = LAUNCHERS[spec.launch.launcher]
+    resources = spec.resources
+    cpus = resources.cpus
+    return {
+        "version": __version__,
+        "spec": spec,
+        "name": spec.name,
+        "run_dir": str(run_dir),
+        "workdir": spec.workdir or str(run_dir),
+        "resources": resources,
+        "queue": spec.queue,
+        "launch": spec.launch,
+        "site": spec.site,
+        "walltime": format_walltime(resources.walltime),
+        "walltime_seconds": int(resources.walltime.total_seconds()),
+        "memory_mib": None if resources.mem is None else parse_mebibytes(resources.mem),
+        "tasks_per_node": 1 if launcher.per_node else resources.local_size,
+        "cpus_per_task": cpus * resources.local_size if cpus and launcher.per_node else cpus,
+        "threads": spec.threads,
+        "attempt": attempt_expression(scheduler),
+        "job_id": scheduler.job_id_variable,
+        "launch_line": " ".join(shell_word(word) for word in launchers.launch_words(spec, run_dir)),
+        "port_line": _tool("ports"),
+        "hostlist_line": _tool("hostlist"),
+        "merge_line": _tool("timing", str(run_dir / "timings")),
+        "stop_signal": _stop_signal(spec),
+    }
+
+
+def attempt_expression(scheduler: Scheduler) -> str:
+    """Return the shell expression that names one start of the job; a requeued job starts again under the same id."""
+    return "${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}" if scheduler.name == "slurm" else scheduler.job_id_variable
+
+
+def _tool(module: str, *arguments: str) -> str:
+    """Return the shell words that run a small module of this package in the job script, outside any container."""
+    return " ".join(shell_word(word) for word in (sys.executable, "-m", f"hpcsynapse.{module}", *arguments))
+
+
+def _stop_signal(spec: JobSpec) -> dict[str, str] | None:
+    """Return what `--signal` says, and the trap the script needs when the signal comes to the script itself.
+
+    The built-in trainer is stopped through the stop file, which works under every launcher, so the signal is sent to
+    the batch shell (`B:`); a user's program gets it itself unless `B:` is asked for.
+    """
+    text = spec.queue.signal
+    if not text:
+        return None
+    prefix, _, rest = text.rpartition(":")
+    if "B" not in prefix and not spec.command:
+        prefix = "B" + prefix
+    name = rest.partition("@")[0].removeprefix("SIG")
+    return {"value": f"{prefix}:{rest}" if prefix else rest, "trap": name if "B" in prefix else ""}

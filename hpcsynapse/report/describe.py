@@ -1,0 +1,123 @@
+"""What was run: the description of a recorded run from the headers of its records and its run.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcsynapse.rundir import FINAL_STATES, RunDirectory, read_json
+
+# Strategies whose ranks do not wait for one another: their throughput is counted over wall time.
+ASYNCHRONOUS = frozenset({"ps-async", "mixed"})
+# Names under which a status file may hold the accuracy on the test data, a fraction.
+_ACCURACY = ("accuracy", "test_accuracy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDescription:
+    """The facts of a run that decide with which others it may be compared."""
+
+    name: str
+    strategy: str
+    engine: str
+    model: str
+    data: str
+    optimizer: str
+    hardware: str
+    threads: str
+    nodes: int
+    ranks: int
+    steps_per_epoch: int | None
+    finished_whole: bool
+    start_up_from: float | None
+    accuracy: float | None
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether ranks go ahead without waiting for one another."""
+        return self.strategy in ASYNCHRONOUS
+
+
+def describe(name: str, headers: Iterable[Mapping[str, Any]], run: RunDirectory | None) -> RunDescription:
+    """Return the description of a run; what a header says (it was resolved by then) comes before run.toml.
+
+    `headers` are those of all ranks and starts, by time; `run` is None for a bare folder of records.
+    """
+    known = list(headers)
+    newest = known[-1]
+    table = _read_table(run.run_toml) if run else {}
+    command = [str(word) for word in table.get("command", [])]
+    # The [train] table of a user's own command is all defaults and says nothing about it.
+    train: Mapping[str, Any] = {} if command else table.get("train", {})
+
+    def fact(key: str, otherwise: str = "") -> str:
+        return str(newest.get(key) or train.get(key) or otherwise)
+
+    status = (read_json(run.status) if run else None) or {}
+    attempt = [header for header in known if header.get("attempt") == newest.get("attempt")]
+    return RunDescription(
+        name=name,
+        strategy=fact("strategy"),
+        engine=fact("engine"),
+        model=fact("model", _program(command)),
+        data=fact("data"),
+        optimizer=fact("optimizer"),
+        hardware=", ".join(sorted({str(header["device_name"]) for header in attempt if header.get("device_name")})),
+        threads=str(newest.get("threads") or _threads(table)),
+        nodes=max(_whole(newest, "nodes", 1), len({str(header.get("host")) for header in attempt})),
+        ranks=max(_whole(newest, "world_size", 1), len({header["rank"] for header in attempt})),
+        steps_per_epoch=_whole(newest, "steps_per_epoch", 0) or None,
+        finished_whole=bool(train) and "steps" not in train and status.get("state") == "FINISHED",
+        start_up_from=_start_of_job(run, min(header.get("started", 0.0) for header in attempt)) if run else None,
+        accuracy=_accuracy(status),
+    )
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    # Read raw: a run written by a newer release, with settings unknown here, can still be reported.
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _program(command: list[str]) -> str:
+    scripts = [word for word in command if word.endswith((".py", ".sh"))]
+    return Path((scripts or command or [""])[0]).name
+
+
+def _threads(table: Mapping[str, Any]) -> str:
+    launch, resources = table.get("launch", {}), table.get("resources", {})
+    return str(launch.get("threads") or resources.get("cpus") or "")
+
+
+def _whole(header: Mapping[str, Any], key: str, otherwise: int) -> int:
+    value = header.get(key)
+    return value if isinstance(value, int) else otherwise
+
+
+def _start_of_job(run: RunDirectory, records_from: float) -> float | None:
+    """Return when the job of the newest start entered SETUP (else TRAINING), Unix time, or None."""
+    for state in ("SETUP", "TRAINING"):
+        times = [entry["time"] for entry in run.read_history()
+                 if entry["state"] == state and isinstance(entry.get("time"), (int, float))]  # fmt: skip
+        earlier = [time for time in times if time <= records_from]
+        if earlier:
+            return float(max(earlier))
+    return None
+
+
+def _accuracy(status: Mapping[str, Any]) -> float | None:
+    if status.get("state") not in FINAL_STATES | {"SAVING", "EVALUATING", "TRAINING"}:
+        return None
+    for table in (status, status.get("metrics"), status.get("validation"), status.get("test")):
+        if not isinstance(table, Mapping):
+            continue
+        for key in _ACCURACY:
+            value = table.get(key)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return float(value)
+    return None

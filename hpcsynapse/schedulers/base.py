@@ -1,0 +1,61 @@
+"""What a queue system is to hpcsynapse: argv out, text in. Adapters run nothing themselves."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """A job as its queue sees it: one of QUEUED, RUNNING, COMPLETED, FAILED, CANCELLED, UNKNOWN."""
+
+    state: str
+    native_state: str
+    reason: str = ""
+    nodes: str = ""
+    exit_code: int | None = None
+
+
+class Scheduler(ABC):
+    """One queue system. Adding one: a class file, a template folder, a row in `schedulers.SCHEDULERS`."""
+
+    name: ClassVar[str]
+    job_file: ClassVar[str]
+    template: ClassVar[str]
+    job_id_variable: ClassVar[str]  # shell expression for the job's id inside the job
+
+    @abstractmethod
+    def submit_command(self, script: Path) -> list[str]:
+        """Return the argv that hands a job file to the queue and prints its id."""
+
+    @abstractmethod
+    def parse_job_id(self, stdout: str) -> str:
+        """Return the job id in what the submit command printed; raises SchedulerOutputError."""
+
+    @abstractmethod
+    def status_command(self, job_ids: Sequence[str]) -> list[str]:
+        """Return one argv that asks for all of these jobs."""
+
+    @abstractmethod
+    def parse_status(self, stdout: str) -> dict[str, JobStatus]:
+        """Return the jobs the queue still knows; raises SchedulerOutputError."""
+
+    @abstractmethod
+    def unknown_jobs(self, code: int, stderr: str) -> bool:
+        """Tell whether a failed status command only means that the queue has forgotten the jobs."""
+
+    @abstractmethod
+    def cancel_command(self, job_id: str) -> list[str]:
+        """Return the argv that asks the queue to end a job."""
+
+    def check_command(self, script: Path) -> list[str] | None:
+        """Return the argv that validates a job file without submitting it, where the queue has one."""
+        return None
+
+    def history_command(self, job_ids: Sequence[str]) -> list[str] | None:
+        """Return the argv that asks accounting about jobs the queue has forgotten, where there may be one."""
+        return None

@@ -1,0 +1,109 @@
+"""Where settings come from, last wins: defaults, site file, hpcsynapse.toml, the run's TOML, command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpcsynapse import fields
+from hpcsynapse.errors import SiteError, SpecError
+from hpcsynapse.site import site_path
+from hpcsynapse.spec import SECTIONS, JobSpec
+
+PROJECT_FILE = "hpcsynapse.toml"
+_TOP = ("name", "command", "workdir")
+# These are merged by key; every other setting, lists too, is replaced as a whole by the later source.
+_MERGED = ("env", "model_args", "data_args")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a settings file; raises SpecError naming file and position."""
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: {error}") from None
+
+
+def check_names(table: Mapping[str, Any], source: str) -> None:
+    """Refuse unknown sections and settings, naming the source and the nearest valid name."""
+    for key, value in table.items():
+        if key not in SECTIONS:
+            if key not in _TOP:
+                raise SpecError(f"{source}: unknown setting {key}{fields.nearest(key, [*_TOP, *SECTIONS])}")
+            continue
+        if not isinstance(value, Mapping):
+            raise SpecError(f"{source}: [{key}] must be a table of settings, not {value!r}")
+        names = list(fields.hints(SECTIONS[key]))
+        for name in value:
+            if name not in names:
+                raise SpecError(f"{source}: unknown setting {key}.{name}{fields.nearest(name, names)}")
+
+
+def merge(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Lay the settings of a later source over earlier ones, in place."""
+    for key, value in over.items():
+        if key in SECTIONS:
+            target = base.setdefault(key, {})
+            for name, item in value.items():
+                if name in _MERGED and isinstance(item, Mapping) and isinstance(target.get(name), Mapping):
+                    target[name] = {**target[name], **item}
+                else:
+                    target[name] = item
+        else:
+            base[key] = value
+
+
+def load(
+    run_toml: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    site: str | None = None,
+    project: Path | None = None,
+) -> JobSpec:
+    """Return the description that all sources together give.
+
+    A run.toml that hpcsynapse wrote (it has `format`) is complete: site and project files do not change it, so that
+    submitting it again repeats the run. Raises SpecError naming the source of what is wrong.
+    """
+    tables: dict[str, Any] = {}
+    own = read_toml(run_toml) if run_toml else {}
+    if "format" not in own:
+        sources = [site_path(site), project or Path.cwd() / PROJECT_FILE]
+        for path in sources:
+            if path is None or not path.is_file():
+                continue
+            layer = read_toml(path)
+            try:
+                check_names(layer, str(path))
+            except SpecError as error:
+                raise SiteError(str(error)) if path == sources[0] else error from None
+            merge(tables, layer)
+    own.pop("format", None)
+    for source, layer in ((str(run_toml), own), ("command line", options or {})):
+        check_names(layer, source)
+        merge(tables, layer)
+    return JobSpec.from_dict(tables)
+
+
+def parse_set(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Return the tables that `--set section.key=value` (or `section.table.key=value`) stand for."""
+    tables: dict[str, Any] = {}
+    for text in assignments:
+        path, found, value = text.partition("=")
+        section, _, rest = path.strip().partition(".")
+        name, _, inner = rest.partition(".")
+        if not found or section not in SECTIONS or not name:
+            raise SpecError(f"--set {text!r}: write section.key=value with one of {', '.join(SECTIONS)}")
+        hints = fields.hints(SECTIONS[section])
+        if name not in hints:
+            raise SpecError(f"--set {text!r}: unknown setting {section}.{name}{fields.nearest(name, hints)}")
+        table = tables.setdefault(section, {})
+        if inner:
+            table.setdefault(name, {})[inner] = fields.from_text(path, Any, value)
+        else:
+            table[name] = fields.from_text(path, hints[name], value)
+    return tables

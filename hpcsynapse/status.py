@@ -1,0 +1,209 @@
+"""What state runs are in: exit file first, then one batched question to each queue, then the training's own word."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hpcsynapse import process, timing
+from hpcsynapse.errors import CommandError, HpcSynapseError
+from hpcsynapse.rundir import RunDirectory, read_json
+from hpcsynapse.schedulers import SCHEDULERS, create
+from hpcsynapse.schedulers.base import JobStatus
+
+_QUERY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """A run's state with what is known of it; `progress` is the training's own latest report."""
+
+    name: str
+    path: str
+    state: str
+    reason: str = ""
+    scheduler: str = ""
+    job_id: str = ""
+    native_state: str = ""
+    nodes: str = ""
+    exit_code: int | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+    failure: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def statuses(runs: Sequence[RunDirectory]) -> list[RunStatus]:
+    """Return the state of every run, asking each queue at most once for all of them."""
+    submissions = {run.path: read_json(run.submission) or {} for run in runs}
+    exits = {run.path: read_json(run.exit) for run in runs}
+    open_jobs: dict[str, list[str]] = {}
+    for run in runs:
+        submission = submissions[run.path]
+        scheduler, job_id = submission.get("scheduler"), submission.get("job_id")
+        finished = (exits[run.path] or {}).get("exit_code") == 0
+        if scheduler in SCHEDULERS and isinstance(job_id, str) and not finished:
+            open_jobs.setdefault(str(scheduler), []).append(job_id)
+    answers: dict[str, dict[str, JobStatus] | CommandError] = {
+        scheduler: ask_queue(scheduler, job_ids) for scheduler, job_ids in open_jobs.items()
+    }
+    return [_judge(run, submissions[run.path], exits[run.path], answers) for run in runs]
+
+
+def ask_queue(scheduler: str, job_ids: Sequence[str]) -> dict[str, JobStatus] | CommandError:
+    """Return the jobs that the queue knows, or the error that kept it from answering."""
+    adapter = create(scheduler)
+    try:
+        done = process.run(adapter.status_command(job_ids), timeout=_QUERY_SECONDS)
+        if done.code and not adapter.unknown_jobs(done.code, done.stderr):
+            message = f"{scheduler} does not answer: {done.stderr.strip() or f'exit code {done.code}'}"
+            return CommandError(message, command=adapter.status_command(job_ids))
+        known = adapter.parse_status(done.stdout)
+        missing = [job_id for job_id in job_ids if job_id not in known]
+        history = adapter.history_command(missing) if missing else None
+        if history:
+            with suppress(CommandError):  # accounting is absent at many sites
+                past = process.run(history, timeout=_QUERY_SECONDS)
+                known.update({} if past.code else adapter.parse_status(past.stdout))
+    except CommandError as error:
+        return error
+    return known
+
+
+def _judge(
+    run: RunDirectory, submission: dict[str, Any], ended: dict[str, Any] | None,
+    answers: dict[str, dict[str, JobStatus] | CommandError],
+) -> RunStatus:  # fmt: skip
+    scheduler, job_id = str(submission.get("scheduler", "")), str(submission.get("job_id", ""))
+    answer = answers.get(scheduler, {})
+    job = None if isinstance(answer, CommandError) else answer.get(job_id)
+    progress = _progress(run)
+    facts: dict[str, Any] = {
+        "name": run.name, "path": str(run.path), "scheduler": scheduler, "job_id": job_id,
+        "native_state": job.native_state if job else "", "nodes": job.nodes if job else "",
+    }  # fmt: skip
+    if "error" in submission:
+        return RunStatus(**facts, state="FAILED", reason=f"not submitted: {submission['error']}")
+    requeued = job is not None and job.state == "QUEUED"
+    if ended is not None and not requeued:
+        return _ended(run, facts, ended, job, progress)
+    if job is not None and job.state in ("QUEUED", "RUNNING"):
+        state = "QUEUED" if job.state == "QUEUED" else _running_state(progress)
+        return RunStatus(**facts, state=state, reason=job.reason if state == "QUEUED" else "", progress=progress)
+    if isinstance(answer, CommandError) or (job is not None and job.state == "UNKNOWN"):
+        last = (run.read_history() or [{"state": "CREATED"}])[-1]["state"]
+        reason = str(answer) if isinstance(answer, CommandError) else (job.reason if job else "")
+        return RunStatus(**facts, state=_running_state(progress) if progress else last, reason=reason,
+                         progress=progress)  # fmt: skip
+    if job is not None:  # ended in the queue before the job script could say so
+        state = "STOPPED" if job.state == "CANCELLED" else "FAILED"
+        failure = first_failure(run)
+        return RunStatus(**facts, state=state, reason=_reason(job.native_state, job.reason, failure),
+                         progress=progress, failure=failure)  # fmt: skip
+    if not job_id:
+        return RunStatus(**facts, state="CREATED", reason="never handed to a queue", progress=progress)
+    if _cancel_requested(run):
+        return RunStatus(**facts, state="STOPPED", reason="cancelled", progress=progress)
+    return RunStatus(**facts, state="LOST", reason="the queue no longer knows the job and it left no exit file",
+                     progress=progress)  # fmt: skip
+
+
+def _running_state(progress: dict[str, Any]) -> str:
+    state = str(progress.get("state", "SETUP"))
+    return "SAVING" if state in ("FINISHED", "STOPPED", "FAILED") else state  # the job script is still tidying up
+
+
+def _ended(
+    run: RunDirectory, facts: dict[str, Any], ended: dict[str, Any], job: JobStatus | None, progress: dict[str, Any]
+) -> RunStatus:  # fmt: skip
+    code = ended.get("exit_code")
+    code = code if isinstance(code, int) else 1
+    if code == 0:
+        state = "STOPPED" if progress.get("state") == "STOPPED" else "FINISHED"
+        reason = str(progress.get("reason", "")) if state == "STOPPED" else ""
+        return RunStatus(**facts, state=state, reason=reason, exit_code=0, progress=progress)
+    if _cancel_requested(run) or (job is not None and job.state == "CANCELLED"):
+        return RunStatus(**facts, state="STOPPED", reason="cancelled", exit_code=code, progress=progress)
+    failure = first_failure(run, str(ended.get("attempt", "")))
+    native = job.native_state if job is not None and job.state == "FAILED" else ""
+    if code == 124 and not native:
+        native = "TIMEOUT"
+    reason = _reason(native, "", failure) or f"the job script ended with exit code {code}; see logs/job.log"
+    return RunStatus(**facts, state="FAILED", reason=reason, exit_code=code, progress=progress, failure=failure)
+
+
+def _reason(native: str, detail: str, failure: dict[str, Any]) -> str:
+    words = {"TIMEOUT": "time limit reached", "NODE_FAIL": "a node failed", "OUT_OF_MEMORY": "out of memory",
+             "FAILED": "", "CANCELLED": "cancelled", "COMPLETED": "ended without an exit file"}  # fmt: skip
+    parts = [words.get(native, native.lower()), "" if detail in ("NonZeroExitCode", native) else detail]
+    secondary = failure.get("signal_term") and native in ("TIMEOUT", "CANCELLED")
+    if failure and not secondary:
+        parts.append(f"rank {failure['rank']} on {failure['host']}: {failure['reason']}")
+    return "; ".join(part for part in parts if part)
+
+
+def _cancel_requested(run: RunDirectory) -> bool:
+    history = run.read_history()
+    queued = max((index for index, item in enumerate(history) if item["state"] == "QUEUED"), default=0)
+    return any(item.get("request") == "cancel" for item in history[queued:])
+
+
+def _progress(run: RunDirectory) -> dict[str, Any]:
+    """Return the training's latest report; a user's own program has its steps read from its records."""
+    report = read_json(run.status) or {}
+    if "step" not in report and report.get("state"):
+        with suppress(HpcSynapseError):
+            last = timing.last_record(run.timings)
+            if last:
+                report = {**report, "step": last["step"] + 1, "epoch": last["epoch"], "loss": last["loss"]}
+    return report
+
+
+def first_failure(run: RunDirectory, attempt: str = "") -> dict[str, Any]:
+    """Return the first rank that failed by itself in the newest start of the job, with the last lines of its log.
+
+    Ranks that were ended by SIGTERM, or that lost a peer afterwards, come after the one that caused it.
+    """
+    root = run.path / "evidence"
+    folders: Iterable[Any] = [root / attempt] if attempt and (root / attempt).is_dir() else _newest(root)
+    records = []
+    for folder in folders:
+        records = [record for path in folder.glob("failure-*.json") if (record := read_json(path))]
+    records = [record for record in records if {"rank", "host", "code", "reason", "time"} <= record.keys()]
+    if not records:
+        return {}
+    first = min(records, key=lambda record: (record["code"] == 143, record["time"]))
+    return {**first, "signal_term": first["code"] == 143, "log": tail(run, int(first["rank"]))}
+
+
+def _newest(root: Any) -> list[Any]:
+    try:
+        folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    except OSError:
+        return []
+    return folders[-1:]
+
+
+def tail(run: RunDirectory, rank: int, lines: int = 15) -> list[str]:
+    """Return the last lines of a rank's log."""
+    try:
+        with run.rank_log(rank).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 16384))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def request_cancel(run: RunDirectory) -> None:
+    """Tell the queue to end a run's job; raises CommandError with the queue's answer when it does not."""
+    submission = read_json(run.submission) or {}
+    if not submission.get("job_id"):
+        raise CommandError(f"run {run.name} was never handed to a queue", command=[])
+    run.append_history("STOPPED", "cancel requested", request="cancel", at=time.time())
+    process.run_checked(create(submission["scheduler"]).cancel_command(submission["job_id"]), timeout=60)

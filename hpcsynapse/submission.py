@@ -1,0 +1,168 @@
+"""From a description to a job in the queue: resolve, check, write the run directory, hand over."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hpcsynapse import checks, launchers, process, render
+from hpcsynapse.errors import CommandError, SpecError, SubmitError
+from hpcsynapse.rundir import RunDirectory, read_json, write_atomic, write_json
+from hpcsynapse.schedulers import create
+from hpcsynapse.spec import JobSpec
+
+DEFAULT_RUNS = "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A run that a queue has taken."""
+
+    run: RunDirectory
+    job_id: str
+    spec: JobSpec
+
+
+def runs_folder(explicit: str | Path | None = None) -> Path:
+    """Return the folder of all runs: the one given, HPCSYNAPSE_RUNS, or ./runs."""
+    return Path(explicit or os.environ.get("HPCSYNAPSE_RUNS") or DEFAULT_RUNS).expanduser().resolve()
+
+
+def detect_scheduler() -> str:
+    """Return `slurm` when it answers here, else `local`.
+
+    Raises SubmitError when Slurm is configured but does not answer: running on a login node instead of the queue
+    must be somebody's decision.
+    """
+    if not shutil.which("sbatch"):
+        return "local"
+    try:
+        done = process.run(["sinfo", "--noheader", "--format=%P"], timeout=20)
+    except CommandError as error:
+        done = process.Completed(1, "", str(error))
+    if done.code == 0:
+        return "slurm"
+    if os.environ.get("SLURM_CONF") or Path("/etc/slurm/slurm.conf").exists():
+        raise SubmitError(
+            f"Slurm is configured here but does not answer: {done.stderr.strip() or 'no message'}; "
+            "try again, or run on this machine with --scheduler local", transient=True,
+        )  # fmt: skip
+    return "local"
+
+
+def resolve(spec: JobSpec, runs: Path) -> JobSpec:
+    """Return the description with every `auto` decided and every default of the site filled in."""
+    if spec.queue.scheduler == "auto":
+        spec = spec.with_("queue", scheduler="local" if spec.launch.emulate else detect_scheduler())
+    spec = _resolve_training(spec)
+    if spec.launch.launcher == "auto":
+        spec = spec.with_("launch", launcher=launchers.choose(spec))
+    if spec.resources.ranks_per_node is None:
+        spec = spec.with_("resources", ranks_per_node=spec.resources.local_size)
+    if spec.resources.cpus is None and (cpus := _site_cpus(spec)):
+        spec = spec.with_("resources", cpus=cpus)
+    spec = replace(spec, name=_free_name(spec, runs), workdir=spec.workdir or str(Path.cwd()))
+    if spec.train.data_path:
+        spec = spec.with_("train", data_path=str(Path(spec.workdir or ".", spec.train.data_path).expanduser()))
+    return spec
+
+
+def _resolve_training(spec: JobSpec) -> JobSpec:
+    if spec.command:
+        return spec
+    train, world = spec.train, spec.resources.world_size
+    if train.strategy == "auto":
+        spec = spec.with_("train", strategy="single" if world == 1 else "allreduce")
+    if train.engine == "auto":
+        spec = spec.with_("train", engine=checks.choose_engine(spec)[0])
+    if train.sharding == "auto":
+        spec = spec.with_("train", sharding="contiguous" if train.data == "npy" else "strided")
+    return spec
+
+
+def _site_cpus(spec: JobSpec) -> int | None:
+    """Return a rank's share of the node: the site's cores per GPU, or the node's cores by ranks."""
+    site, resources = spec.site, spec.resources
+    if site.cpus_per_gpu and resources.gpus:
+        return max(1, site.cpus_per_gpu * resources.gpus // resources.local_size)
+    if site.cpus_per_node and (resources.exclusive or resources.gpus == site.gpus_per_node):
+        return max(1, site.cpus_per_node // resources.local_size)
+    return None
+
+
+def _free_name(spec: JobSpec, runs: Path) -> str:
+    """Return the name asked for, or a telling one; numbered when a run of that name exists."""
+    resources = spec.resources
+    what = Path(spec.command[0]).name if spec.command else spec.train.model.replace(":", "-")
+    what = "".join(character if character.isalnum() or character in "._-" else "-" for character in what)
+    what = what.encode("ascii", "ignore").decode().lstrip("._-")[:30] or "run"
+    base = spec.name or f"{what}-{resources.nodes}x{resources.local_size}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name, number = base, 1
+    while (runs / name).exists():
+        number += 1
+        name = f"{base[:56]}-{number}"
+    return name
+
+
+def submit(spec: JobSpec, runs: str | Path | None = None) -> Submission:
+    """Resolve, check and submit a description; returns the run and its job id.
+
+    Raises SpecError or CheckError before anything is written, SubmitError when the queue refuses; the run directory
+    is then in state FAILED with the queue's reason.
+    """
+    folder = runs_folder(runs)
+    spec = resolve(spec, folder)
+    checks.require(checks.run_checks(spec, folder))
+    return submit_checked(spec, folder)
+
+
+def submit_checked(spec: JobSpec, runs: Path) -> Submission:
+    """Submit a description that is resolved and checked already."""
+    run, script = write_run(spec, runs / str(spec.name))
+    return Submission(run, _hand_over(run, spec, script), spec)
+
+
+def write_run(spec: JobSpec, path: Path) -> tuple[RunDirectory, Path]:
+    """Make the run directory of a resolved description with its job file, and return both."""
+    text = render.render(spec, path)  # before anything is written
+    run = RunDirectory.create(path.parent, spec)
+    script = run.job_script(create(spec.queue.scheduler).job_file)
+    write_atomic(script, text)
+    return run, script
+
+
+def resubmit(run: RunDirectory) -> Submission:
+    """Queue an ended run again in its own directory, where training continues from the newest checkpoint."""
+    spec = run.load_spec()
+    script = run.job_script(create(spec.queue.scheduler).job_file)
+    if not script.is_file():
+        raise SpecError(f"run {run.name} has no job file; submit its run.toml instead")
+    run.stop.unlink(missing_ok=True)
+    run.exit.unlink(missing_ok=True)
+    return Submission(run, _hand_over(run, spec, script), spec)
+
+
+def _hand_over(run: RunDirectory, spec: JobSpec, script: Path) -> str:
+    scheduler = create(spec.queue.scheduler)
+    command = scheduler.submit_command(script)
+    _, removed = process.clean_environment(os.environ)
+    previous = read_json(run.submission) or {}
+    record = {
+        "scheduler": scheduler.name, "command": command, "time": time.time(), "user": getpass.getuser(),
+        "host": socket.gethostname(), "removed_environment": removed,
+        "earlier_job_ids": [*previous.get("earlier_job_ids", []), *filter(None, [previous.get("job_id")])],
+    }  # fmt: skip
+    try:
+        job_id = scheduler.parse_job_id(process.run_checked(command, timeout=120, cwd=str(run.path)).stdout)
+    except CommandError as error:
+        write_json(run.submission, {**record, "error": str(error)})
+        run.append_history("FAILED", f"not submitted: {error}")
+        raise SubmitError(f"{error}; run {run.name} is marked FAILED") from None
+    write_json(run.submission, {**record, "job_id": job_id})
+    run.append_history("QUEUED", job_id=job_id)
+    return job_id

@@ -1,0 +1,122 @@
+"""Checkpoints: whole files or none, the newest few kept, a damaged one passed over."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hpcsynapse.errors import TrainError
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d{9,})\.pt")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a run has come.
+
+    `step` counts optimizer steps of the whole run, `epoch` finished epochs, `samples` those taken by all ranks in
+    the epoch under way: the data position, which holds for any number of ranks.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    samples: int = 0
+
+
+class Checkpoints:
+    """The folder of a run's checkpoints, `step-N.pt`.
+
+    A file holds model, optimizer, schedule, seeds, and `Progress`; random numbers follow from seed, rank and step
+    (`randomness`). It is read with `weights_only=True`: loading runs no code.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
+
+    def path(self, step: int) -> Path:
+        """Return the file of a step."""
+        return self._folder / f"step-{step:09d}.pt"
+
+    def steps(self) -> list[int]:
+        """Return the steps that have a file, newest first."""
+        if not self._folder.is_dir():
+            return []
+        found = (_NAME.fullmatch(entry.name) for entry in self._folder.iterdir())
+        return sorted((int(match[1]) for match in found if match), reverse=True)
+
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, about: dict[str, Any]
+    ) -> Path:
+        """Write a checkpoint of this step, then remove the oldest; raises TrainError when it cannot be written."""
+        target = self.path(progress.step)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        content = {
+            "format": FORMAT,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "progress": asdict(progress),
+            "about": about,
+        }
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            self._prune()
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise TrainError(f"checkpoint {target} cannot be written: {error.strerror}") from error
+        return target
+
+    def _prune(self) -> None:
+        for step in self.steps()[self._keep :]:
+            self.path(step).unlink(missing_ok=True)
+        for left in self._folder.glob(".step-*.pt.*"):  # of a process killed while writing
+            left.unlink(missing_ok=True)
+
+    def newest(self) -> int | None:
+        """Return the step of the newest whole checkpoint; damaged ones are named in a warning and passed over."""
+        for step in self.steps():
+            reason = damage(self.path(step))
+            if reason is None:
+                return step
+            _log.warning("checkpoint %s is damaged (%s): trying the one before", self.path(step), reason)
+        return None
+
+    def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+        """Put the state of a checkpoint into model and optimizer; raises TrainError when they do not fit it."""
+        path = self.path(step)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content["format"] != FORMAT:
+                raise TrainError(f"checkpoint {path}: format {content['format']} is not known to this release")
+            model.load_state_dict(content["model"])
+            optimizer.load_state_dict(content["optimizer"])
+            return Progress(**content["progress"])
+        except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+            raise TrainError(
+                f"checkpoint {path} does not fit this model and optimizer; "
+                f"take another run name, or --set train.resume=false: {error}"
+            ) from error
+
+
+def damage(path: Path) -> str | None:
+    """Return what is wrong with a checkpoint file, or None: its check sums are computed, which torch does not do."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        return str(error) or type(error).__name__
+    return f"wrong check sum of {broken}" if broken else None

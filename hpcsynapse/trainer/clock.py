@@ -1,0 +1,64 @@
+"""The phases of a step, timed where the work runs; every step becomes one record."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from hpcsynapse.timing import PHASES, StepRecorder
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What a strategy tells about one step: the loss (a scalar tensor), samples taken on this rank, staleness."""
+
+    loss: Tensor
+    samples: int
+    staleness: int = -1
+
+
+class StepClock:
+    """Times steps whose work is done when a call returns: the CPU.
+
+    A stamp is a point in time that `mark` accepts later; on the CPU it is a number of seconds.
+    """
+
+    def __init__(self, recorder: StepRecorder) -> None:
+        self._recorder = recorder
+        self._phases = dict.fromkeys(PHASES, 0.0)
+        self._wall = time.time() - time.perf_counter()
+        self._begin = self._last = time.perf_counter()
+        self.loss = float("nan")
+
+    def begin(self) -> None:
+        """Start a step: its data phase begins."""
+        self._begin = self._last = time.perf_counter()
+
+    def stamp(self) -> Any:
+        """Return this moment."""
+        return time.perf_counter()
+
+    def mark(self, phase: str, stamp: Any = None) -> None:
+        """Give the time from the last mark to the stamp (or now) to a phase."""
+        now = time.perf_counter() if stamp is None else stamp
+        self._phases[phase] += now - self._last
+        self._last = now
+
+    def end(self, step: int, epoch: int, result: StepResult) -> None:
+        """Write the record of the step; `loss` is then the newest loss known."""
+        self.loss = result.loss.item()
+        phases = self._phases
+        total = time.perf_counter() - self._begin
+        self._recorder.write(
+            step, epoch, self._begin + self._wall, phases["data"], phases["forward"], phases["backward"],
+            phases["communicate"], phases["update"], total, result.samples, self.loss, result.staleness,
+        )  # fmt: skip
+        for phase in phases:
+            phases[phase] = 0.0
+
+    def drain(self) -> None:
+        """Wait for all steps begun and write their records."""
+        self._recorder.flush()

@@ -1,0 +1,90 @@
+"""What a data set is to the trainer: arrays from which any samples can be taken at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hpcsynapse.errors import TrainError
+
+Indices = NDArray[np.int64]
+
+
+class Dataset(Protocol):
+    """Samples that are taken by number, many at once."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return inputs (n, ...) float32 and targets (n, ...) of the samples with these numbers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Training and validation samples, the shape (C, H, W) of one, and the number of classes where it is known."""
+
+    train: Dataset
+    validation: Dataset | None = None
+    shape: tuple[int, ...] | None = None
+    classes: int | None = None
+    sharding: str = "strided"
+
+
+class ImageDataset:
+    """Images held as bytes or floats (n, C, H, W) with labels (n,); a batch is `(images - mean) / deviation`."""
+
+    def __init__(
+        self, images: NDArray[Any], labels: NDArray[Any], *, mean: Sequence[float], deviation: Sequence[float]
+    ) -> None:
+        self.images = torch.from_numpy(np.ascontiguousarray(images))
+        self.labels = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
+        self._scale = (1.0 / torch.tensor(deviation, dtype=torch.float32)).reshape(1, -1, 1, 1)
+        self._shift = (-torch.tensor(mean, dtype=torch.float32)).reshape(1, -1, 1, 1) * self._scale
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return normalised images (n, C, H, W) float32 and labels (n,) int64."""
+        chosen = torch.from_numpy(indices)
+        images = self.images.index_select(0, chosen)
+        if images.dtype != torch.float32:
+            images = images.to(torch.float32)
+        return torch.addcmul(self._shift, images, self._scale), self.labels.index_select(0, chosen)
+
+
+class MapDataset:
+    """A user's data set with `__len__` and `__getitem__`, made to give whole batches."""
+
+    def __init__(self, samples: Any) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Return the samples collated as torch.utils.data does by default."""
+        from torch.utils.data import default_collate
+
+        inputs, targets = default_collate([self.samples[int(index)] for index in indices])
+        return inputs, targets
+
+
+def folder(name: str, path: str | None) -> Path:
+    """Return the folder given for a data set that reads files; raises TrainError when there is none."""
+    if path is None:
+        raise TrainError(f"data {name!r} reads files: give the folder that holds them with --set train.data_path=DIR")
+    found = Path(path).expanduser()
+    if not found.is_dir():
+        raise TrainError(f"data {name!r}: {found} is not a folder")
+    return found

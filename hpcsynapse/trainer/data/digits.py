@@ -1,0 +1,63 @@
+"""The real handwritten digits (8x8, 1797 of them) that scikit-learn ships; no file to fetch."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.data.base import Data, ImageDataset
+
+VALIDATION = 360
+SPLIT_SEED = 1797
+
+
+def load(path: str | None = None, *, size: int = 28) -> Data:
+    """Return 1437 training and 360 validation images (1, size, size), enlarged bilinearly, in a fixed split.
+
+    The split is stratified: every digit keeps its share. `path` is not used.
+    """
+    if not 8 <= size <= 1024:
+        raise TrainError(f"data 'digits': size = {size} must lie between 8 and 1024")
+    images, labels = _read()
+    pixels = torch.from_numpy(images.astype(np.float32) / 16.0).reshape(-1, 1, 8, 8)
+    if size != 8:
+        pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    held_out = _stratified(labels)
+    enlarged = pixels.numpy()
+    mean, deviation = [float(enlarged[~held_out].mean())], [float(enlarged[~held_out].std())]
+    parts = [
+        ImageDataset(enlarged[chosen], labels[chosen], mean=mean, deviation=deviation)
+        for chosen in (~held_out, held_out)
+    ]
+    return Data(train=parts[0], validation=parts[1], shape=(1, size, size), classes=10)
+
+
+def _read() -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return (1797, 64) values 0..16 and labels, from the file itself: importing scikit-learn takes two seconds."""
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise TrainError("data 'digits' comes with scikit-learn, which is not installed; pip install scikit-learn")
+    file = Path(next(iter(spec.submodule_search_locations))) / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+        return table[:, :-1], table[:, -1]
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.data, digits.target.astype(np.int64)
+
+
+def _stratified(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return a mask of VALIDATION samples in which every label has its share, to within one."""
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # by label, at random within a label
+    mask = np.zeros(len(labels), dtype=bool)
+    mask[order[(np.arange(VALIDATION) * len(labels)) // VALIDATION]] = True
+    return mask

@@ -1,0 +1,135 @@
+"""What an engine offers: a world of ranks, a sum over them, a broadcast, and the average of gradients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.clock import StepClock
+from hpcsynapse.trainer.identity import Identity
+
+Optimizer = torch.optim.Optimizer
+
+
+class Averager(ABC):
+    """Averages the gradients of one model over all ranks, beginning during backward where the engine can."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> None:
+        self.module, self.optimizer, self.clock = model, optimizer, clock
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def zero(self) -> None:
+        """Forget the gradients of the last step."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Return when gradients are averaged; marks the phases `backward` and `communicate`."""
+
+    def update(self) -> None:
+        """Let the optimizer make its step."""
+        self.optimizer.step()
+
+
+class Engine(ABC):
+    """One way to move numbers between ranks.
+
+    `start_limit` and `wait_limit` (seconds) bound how long starting and any single exchange may take.
+    """
+
+    name = ""
+    communicate = "exposed"  # what the phase `communicate` holds: what did not overlap with backward, or `complete`
+
+    def __init__(self, identity: Identity, device: torch.device, start_limit: float, wait_limit: float) -> None:
+        self.identity, self.device = identity, device
+        self.start_limit, self.wait_limit = start_limit, wait_limit
+        self.controller = ""
+
+    @property
+    def rank(self) -> int:
+        """This rank."""
+        return self.identity.rank
+
+    @property
+    def size(self) -> int:
+        """Number of ranks."""
+        return self.identity.world_size
+
+    @abstractmethod
+    def start(self) -> None:
+        """Meet the other ranks; raises TrainError when they do not come or the world is of another size."""
+
+    @abstractmethod
+    def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
+        """Replace a contiguous tensor by its `sum` or `max` over all ranks."""
+
+    @abstractmethod
+    def broadcast(self, tensor: Tensor) -> None:
+        """Replace a contiguous tensor by that of rank 0."""
+
+    @abstractmethod
+    def averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
+        """Return what averages the gradients of this model."""
+
+    def close(self) -> None:
+        """Leave the world; every rank calls it at the end of a run that succeeded."""
+
+    def check_world(self, rank: int, size: int, hint: str) -> None:
+        """Raise TrainError unless the engine's own rank and size are those that the launcher gave."""
+        if size != self.size:
+            found = "a world of one" if size == 1 else f"a world of {size}"
+            raise TrainError(f"engine {self.name} came up as {found} where {self.size} ranks were asked for: {hint}")
+        if rank != self.rank:
+            raise TrainError(f"engine {self.name} calls this process rank {rank}, the launcher RANK={self.rank}")
+
+    def reduce(self, values: Sequence[float], op: str = "sum") -> list[float]:
+        """Return the `sum` or `max` over all ranks of a few numbers."""
+        vector = torch.tensor(values, dtype=torch.float64)
+        self.all_reduce(vector, op)
+        return [float(value) for value in vector.tolist()]
+
+    def barrier(self) -> None:
+        """Return when every rank has come here."""
+        self.reduce([0.0])
+
+    def broadcast_state(self, model: nn.Module, optimizer: Optimizer | None = None) -> None:
+        """Give every rank the parameters and buffers of rank 0, and its optimizer's state where there is one.
+
+        All ranks must hold state of the same layout: none, or that of the same checkpoint.
+        """
+        tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
+        if optimizer is not None:
+            for state in optimizer.state_dict()["state"].values():
+                tensors += [value for value in state.values() if isinstance(value, Tensor)]
+        _flat(tensors, self.broadcast)
+
+    def average_buffers(self, model: nn.Module) -> None:
+        """Replace floating-point buffers (running statistics of batch norm) by their mean over all ranks."""
+        if self.size == 1:
+            return
+
+        def average(flat: Tensor) -> None:
+            self.all_reduce(flat)
+            flat.div_(self.size)
+
+        _flat([buffer for buffer in model.buffers() if buffer.is_floating_point()], average)
+
+
+def _flat(tensors: Iterable[Tensor], apply: Callable[[Tensor], None]) -> None:
+    """Apply an in-place exchange to many tensors as one flat buffer per type and device."""
+    groups: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
+    for group in groups.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in group])
+        apply(flat)
+        position = 0
+        for tensor in group:
+            tensor.copy_(flat[position : position + tensor.numel()].view_as(tensor))
+            position += tensor.numel()

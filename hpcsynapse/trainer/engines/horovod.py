@@ -1,0 +1,67 @@
+"""Horovod: gradients are all-reduced in the background while backward computes the rest."""
+
+from __future__ import annotations
+
+import os
+
+import horovod.torch as hvd
+from torch import Tensor, nn
+
+from hpcsynapse.trainer.clock import StepClock
+from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
+
+_OPS = {"sum": hvd.Sum, "max": hvd.Max}
+
+
+class HorovodAverager(Averager):
+    """hvd.DistributedOptimizer, synchronised apart from its step so that exposed communication is seen."""
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> None:
+        named = [(name, parameter) for name, parameter in model.named_parameters()]
+        super().__init__(model, hvd.DistributedOptimizer(optimizer, named_parameters=named, op=hvd.Average), clock)
+
+    def finish(self) -> None:
+        """Wait for the all-reduces that backward began."""
+        self.clock.mark("backward")
+        self.optimizer.synchronize()  # type: ignore[attr-defined]
+        self.clock.mark("communicate")
+
+    def update(self) -> None:
+        """Let the optimizer make its step without a second synchronisation."""
+        with self.optimizer.skip_synchronize():  # type: ignore[attr-defined]
+            self.optimizer.step()
+
+
+class HorovodEngine(Engine):
+    """The world that mpirun, srun or horovodrun made for Horovod."""
+
+    name = "horovod"
+
+    def start(self) -> None:
+        """Initialise Horovod; raises TrainError when its world is not the launcher's."""
+        limit = max(1, int(self.wait_limit))
+        os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, limit // 2)))
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(limit))
+        os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(max(1, int(self.start_limit))))
+        hvd.init()
+        self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
+        self.check_world(
+            hvd.rank(), hvd.size(), "start the ranks with mpirun, horovodrun or srun --mpi=pmix, and the MPI of its build"
+        )
+
+    def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
+        """Replace a tensor by its sum or maximum over all ranks."""
+        hvd.allreduce_(tensor, op=_OPS[op])
+
+    def broadcast(self, tensor: Tensor) -> None:
+        """Replace a tensor by that of rank 0."""
+        hvd.broadcast_(tensor, root_rank=0)
+
+    def averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
+        """Wrap the optimizer in hvd.DistributedOptimizer."""
+        return HorovodAverager(model, optimizer, clock)
+
+    def close(self) -> None:
+        """Shut Horovod down once every rank is here."""
+        self.barrier()
+        hvd.shutdown()

@@ -1,0 +1,148 @@
+"""The training loop: data, timing, validation, checkpoints, status; the strategy makes the steps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hpcsynapse.spec import TrainSpec
+from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
+from hpcsynapse.trainer.clock import StepClock
+from hpcsynapse.trainer.control import Control
+from hpcsynapse.trainer.data.augment import crop_and_flip
+from hpcsynapse.trainer.data.base import Data
+from hpcsynapse.trainer.data.sharding import Shards
+from hpcsynapse.trainer.engines.base import Engine
+from hpcsynapse.trainer.objective import Objective, evaluate
+from hpcsynapse.trainer.optim import Schedule
+from hpcsynapse.trainer.randomness import StepSeeds
+from hpcsynapse.trainer.reporter import Reporter
+from hpcsynapse.trainer.strategies.base import Strategy
+from hpcsynapse.trainer.watchdog import Watchdog
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """One run from its first or its resumed step to its end; every rank runs one."""
+
+    train: TrainSpec
+    engine: Engine
+    strategy: Strategy
+    objective: Objective
+    data: Data
+    shards: Shards
+    device: torch.device
+    clock: StepClock
+    checkpoints: Checkpoints
+    reporter: Reporter
+    control: Control
+    watchdog: Watchdog
+    wait_limit: float
+
+    def __post_init__(self) -> None:
+        self.progress = Progress()
+        self.global_batch = self.train.batch * self.engine.size
+        self.total = self.train.steps or self.train.epochs * self.shards.steps
+        self._schedule = Schedule(self.train, self.engine.size)
+        self._seeds = StepSeeds(self.train.seed, self.engine.rank, self.device)
+        self._saved = self._validated = -1
+        self.metrics: dict[str, float] = {}
+
+    def resume(self) -> None:
+        """Continue from the newest whole checkpoint that rank 0 finds, if there is one."""
+        newest = self.checkpoints.newest() if self.engine.rank == 0 and self.train.resume else None
+        step = int(self.engine.reduce([-1 if newest is None else newest], "max")[0])
+        if step >= 0:
+            self.progress = self.checkpoints.load(step, self.strategy.model, self.strategy.optimizer)
+            self._saved = step
+            _log.info("resumed from step %d in epoch %d", step, self.progress.epoch)
+        self.engine.broadcast_state(self.strategy.model, self.strategy.optimizer)
+
+    def run(self) -> str:
+        """Train to the end or to a stop; returns the final state, FINISHED or STOPPED."""
+        self.reporter.steps, self.reporter.global_batch = self.total, self.global_batch
+        self.reporter.step, self.reporter.epoch = self.progress.step, self.progress.epoch
+        self.reporter.about(epochs=-(-self.total // self.shards.steps))
+        self._enter("TRAINING")
+        while self.progress.step < self.total:
+            if self._epoch():
+                self._save()
+                return "STOPPED"
+            self._after_epoch()
+        if self._validated != self.progress.step:
+            self._validate()
+        if self.train.checkpoint_every and self._saved != self.progress.step:
+            self._save()
+        return "FINISHED"
+
+    def _epoch(self) -> bool:
+        """Train to the end of the epoch or of the run; returns whether a stop was agreed on."""
+        progress, clock, reporter, train = self.progress, self.clock, self.reporter, self.train
+        optimizer, epoch = self.strategy.optimizer, self.progress.epoch
+        first = -(-progress.samples // self.global_batch)  # another number of ranks may have begun the epoch
+        self.strategy.model.train()
+        for position in range(first, self.shards.steps):
+            clock.begin()
+            step = progress.step
+            self._seeds.apply(step)
+            inputs, targets = self.data.train.batch(self.shards.indices(epoch, position))
+            if train.augment:
+                inputs = crop_and_flip(inputs, (train.seed, self.engine.rank, step))
+            inputs = inputs.to(self.device, non_blocking=True)
+            targets = targets.to(self.device, non_blocking=True)
+            reporter.lr = self._schedule.apply(optimizer, step)
+            clock.mark("data")
+            clock.end(step, epoch, self.strategy.step(inputs, targets))
+            progress.step, progress.samples = step + 1, (position + 1) * self.global_batch
+            reporter.step, reporter.loss = step + 1, clock.loss
+            self.watchdog.tick()
+            if self.control.stop_after_step():
+                return True
+            if progress.step >= self.total:
+                break
+        return False
+
+    def _after_epoch(self) -> None:
+        progress, train = self.progress, self.train
+        if progress.samples >= self.shards.steps * self.global_batch:
+            progress.epoch, progress.samples = progress.epoch + 1, 0
+            self.reporter.epoch = progress.epoch
+            if train.validate_every and not progress.epoch % train.validate_every:
+                self._validate()
+            if train.checkpoint_every and not progress.epoch % train.checkpoint_every:
+                self._save()
+        self._enter("TRAINING")
+
+    def _validate(self) -> None:
+        if self.data.validation is None or not self.train.validate_every:
+            return
+        self._enter("EVALUATING")
+        model = self.strategy.model
+        self.engine.average_buffers(model)
+        self.metrics = evaluate(
+            model, self.objective, self.data.validation, self.train.batch, self.engine, self.device, self.watchdog.tick
+        )
+        self._validated = self.progress.step
+        self.reporter.metrics(self.metrics)
+
+    def _save(self) -> None:
+        self._enter("SAVING")
+        self.engine.average_buffers(self.strategy.model)
+        if self.engine.rank == 0:
+            self.checkpoints.save(self.strategy.model, self.strategy.optimizer, self.progress, self._about())
+        self.engine.barrier()
+        self._saved = self.progress.step
+
+    def _about(self) -> dict[str, Any]:
+        schedule = {"lr": self._schedule.rate(self.progress.step)}
+        return {"seed": self.train.seed, "ranks": self.engine.size, "model": self.train.model, "schedule": schedule}
+
+    def _enter(self, state: str) -> None:
+        self.clock.drain()
+        self.watchdog.expect(f"{state} at step {self.progress.step}", self.wait_limit)
+        self.reporter.state(state)

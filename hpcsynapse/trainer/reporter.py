@@ -1,0 +1,103 @@
+"""Rank 0's voice: status.json, history and TensorBoard, written beside the training; and its ear, the stop file."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from typing import Any
+
+from hpcsynapse.rundir import RunDirectory, write_json
+from hpcsynapse.trainer.tensorboard import Scalars
+
+_log = logging.getLogger(__name__)
+_INTERVAL = 1.0  # seconds between looks at the stop file, and at least between two status files
+
+
+class Reporter:
+    """Keeps status.json true while a run trains; on other ranks than 0 it does nothing.
+
+    The loop only assigns numbers; a thread writes them once a second, so that a slow file system delays no step.
+    Numbers are per run: `samples_per_s` counts all ranks over the time since the last file.
+    """
+
+    def __init__(self, run: RunDirectory, active: bool, **about: Any) -> None:
+        self._run, self.active = run, active
+        self._status: dict[str, Any] = {"state": "SETUP", **about}
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self.stop_requested = False
+        self.scalars: Scalars | None = None
+        self.step = self.epoch = self.steps = self.global_batch = 0
+        self.loss = self.lr = float("nan")
+        self._window = (time.monotonic(), 0)
+        self._thread = threading.Thread(target=self._watch, name="reporter", daemon=True)
+
+    def start(self) -> None:
+        """Say SETUP and begin to watch."""
+        if self.active:
+            self.state("SETUP")
+            self._thread.start()
+
+    def about(self, **facts: Any) -> None:
+        """Add facts that stay true: engine, controller, number of epochs, newest validation metrics."""
+        self._status.update(facts)
+
+    def state(self, name: str, reason: str = "", **more: Any) -> None:
+        """Write a new state to status.json and history at once."""
+        if not self.active:
+            return
+        self._status["state"] = name
+        if reason:
+            self._status["reason"] = reason
+        self._window = (time.monotonic(), self.step)
+        self._write()
+        try:
+            self._run.append_history(name, reason, step=self.step, epoch=self.epoch, **more)
+        except OSError as error:
+            _log.warning("history cannot be written: %s", error)
+
+    def metrics(self, values: dict[str, float]) -> None:
+        """Keep validation results in the status, and write them for TensorBoard."""
+        self.about(metrics=values)
+        if self.scalars is not None:
+            self.scalars.add("validation", values, self.step)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+        if self.scalars is not None:
+            self.scalars.close()
+
+    def _watch(self) -> None:
+        written = self.step
+        while not self._done.wait(_INTERVAL):
+            self.stop_requested = self.stop_requested or self._run.stop.exists()
+            if self.step == written or self._status["state"] != "TRAINING":
+                continue
+            now, step = time.monotonic(), self.step
+            rate = (step - self._window[1]) * self.global_batch / max(now - self._window[0], 1e-9)
+            self._window, written = (now, step), step
+            self.about(samples_per_s=rate, eta_s=(self.steps - step) * self.global_batch / rate if rate else None)
+            self._write()
+            if self.scalars is not None:
+                self.scalars.add("train", {"loss": self.loss, "lr": self.lr, "samples_per_s": rate}, step)
+
+    def _write(self) -> None:
+        with self._lock:
+            status = {
+                **self._status, "time": time.time(), "step": self.step, "steps": self.steps, "epoch": self.epoch,
+                "loss": _known(self.loss), "lr": _known(self.lr),
+            }  # fmt: skip
+            try:
+                write_json(self._run.status, status)
+            except OSError as error:
+                _log.warning("status cannot be written: %s", error)
+
+
+def _known(value: float) -> float | None:
+    """Return a number, or None for one that is not (yet) there: JSON has no NaN."""
+    return value if math.isfinite(value) else None

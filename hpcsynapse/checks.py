@@ -136,10 +136,9 @@ def _program(spec: JobSpec) -> Iterator[Finding]:
 
 def _known_names() -> dict[str, frozenset[str]]:
     """Return the built-in names, from tables that import nothing heavy."""
-    from hpcsynapse.trainer.data import DATASETS
-    from hpcsynapse.trainer.models import MODELS
+    from hpcsynapse.trainer.catalog import DATA, MODELS
 
-    return {"model": frozenset(MODELS), "data": frozenset(DATASETS)}
+    return {"model": frozenset(MODELS), "data": frozenset(DATA)}
 
 
 def _module_source(spec: JobSpec, module: str) -> bool:
@@ -212,9 +211,8 @@ def _launcher(spec: JobSpec) -> Iterator[Finding]:
             yield Finding("error", "launcher", f"{launcher.program} is not installed here; use another --launcher")
     if spec.launch.launcher == "horovodrun" and spec.resources.nodes > 1 and not spec.launch.emulate:
         yield Finding("warning", "launcher", "horovodrun reaches other nodes through ssh, which must work in the job")
-    if not spec.command and spec.train.engine in ("horovod", "mpi") and not launcher.starts_mpi:
-        if spec.train.engine == "mpi" and spec.resources.world_size > 1:
-            yield Finding("error", "launcher", f"{spec.launch.launcher} starts no MPI, but the engine is mpi")
+    if not spec.command and spec.train.engine == "mpi" and spec.resources.world_size > 1 and not launcher.starts_mpi:
+        yield Finding("error", "launcher", f"{spec.launch.launcher} starts no MPI, but the engine is mpi")
     yield Finding("ok", "launcher", f"{spec.launch.launcher}: {launcher.summary}")
 
 

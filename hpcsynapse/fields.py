@@ -38,10 +38,15 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def printable(name: str, value: str) -> None:
-    """Refuse control characters, which would end a line in a job file, and overlong text."""
+def one_line(name: str, value: str) -> None:
+    """Refuse control characters, which would end a line in a job file."""
     if match := _CONTROL.search(value):
         raise SpecError(f"{name}: control character {match[0]!r} at position {match.start()} is not allowed")
+
+
+def printable(name: str, value: str) -> None:
+    """Refuse control characters and overlong text."""
+    one_line(name, value)
     if len(value) > MAX_TEXT:
         raise SpecError(f"{name}: {len(value)} characters are too many; at most {MAX_TEXT} are accepted")
 
@@ -80,7 +85,7 @@ def at_least(low: float, high: float = float("inf")) -> Check:
 
 
 @cache
-def hints(cls: type) -> dict[str, Any]:
+def hints(cls: Any) -> dict[str, Any]:
     """Return the evaluated type of every field of a dataclass."""
     return get_type_hints(cls)
 
@@ -123,7 +128,7 @@ def validate(section: str, instance: Any) -> None:
     """Check types, choices, texts and declared limits of a frozen dataclass after construction."""
     for item in dataclasses.fields(instance):
         name = f"{section}.{item.name}" if section else item.name
-        value = coerce(name, hints(type(instance))[item.name], getattr(instance, item.name))
+        value = coerce(name, hints(type(instance))[item.name], getattr(instance, item.name))  # type: ignore[arg-type]  # classes are hashable
         object.__setattr__(instance, item.name, value)
         if value is None:
             continue

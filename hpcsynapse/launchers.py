@@ -10,10 +10,6 @@ from pathlib import Path
 from hpcsynapse.errors import SpecError
 from hpcsynapse.spec import JobSpec
 
-# Variables that a launcher which forwards no environment must be told to forward.
-_FORWARDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "OMP_NUM_THREADS", "MASTER_ADDR", "MASTER_PORT",
-              "HPCSYNAPSE_RUN_DIR", "HPCSYNAPSE_ATTEMPT")  # fmt: skip
-
 
 class Shell(str):
     """A trusted piece of shell that is written as it is; every other word is quoted."""
@@ -51,8 +47,8 @@ def python_module(spec: JobSpec, module: str, *arguments: str) -> list[str]:
     """
     if not foreign_python(spec):
         return [sys.executable, "-m", module, *arguments]
-    start = "import runpy, sys; sys.path.append(sys.argv.pop(1)); sys.argv[0] = '-m'; runpy.run_module({!r}, None, {!r}, True)"
-    return [spec.launch.python or "python3", "-c", start.format(module, "__main__"), str(package_parent()), *arguments]
+    start = f"import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module({module!r}, None, '__main__', True)"
+    return [spec.launch.python or "python3", "-c", start, str(package_parent()), *arguments]
 
 
 def rank_command(spec: JobSpec, run_dir: Path) -> list[str]:
@@ -93,12 +89,13 @@ def _srun_common(spec: JobSpec, cpus: int | None) -> list[str]:
 
 
 def _mpirun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
-    """Open MPI's mpirun; without a binding of its own, since ranks have threads (mpirun(1))."""
+    """Open MPI's mpirun; without a binding of its own, since ranks have threads (mpirun(1)).
+
+    Under Slurm it starts its daemons through srun, which passes the job's environment on: no -x is needed.
+    """
     local = spec.queue.scheduler == "local"
     mapping = ["--oversubscribe"] if local else ["--map-by", f"ppr:{spec.resources.local_size}:node"]
-    names = [*_FORWARDED, *spec.launch.env]
-    exports = [word for name in names for word in ("-x", name)] if not local else []
-    return ["mpirun", "-np", str(spec.resources.world_size), *mapping, "--bind-to", "none", *exports, *rank]
+    return ["mpirun", "-np", str(spec.resources.world_size), *mapping, "--bind-to", "none", *rank]
 
 
 def _horovodrun(spec: JobSpec, rank: Sequence[str]) -> list[str]:

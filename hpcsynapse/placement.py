@@ -50,7 +50,13 @@ def lay_out(resources: ResourceRequest, hosts: Sequence[str] = ()) -> Placement:
             host = hosts[node] if hosts else None
             ranks.append(
                 RankPlacement(
-                    rank=rank, role="worker", task_index=rank, node_rank=node, local_rank=local, device=device, host=host
+                    rank=rank,
+                    role="worker",
+                    task_index=rank,
+                    node_rank=node,
+                    local_rank=local,
+                    device=device,
+                    host=host,
                 )
             )
     return Placement(ranks=tuple(ranks))

@@ -83,9 +83,10 @@ def load(
                 raise SiteError(str(error)) if path == sources[0] else error from None
             merge(tables, layer)
     own.pop("format", None)
-    for source, layer in ((str(run_toml), own), ("command line", options or {})):
-        check_names(layer, source)
-        merge(tables, layer)
+    check_names(own, str(run_toml))
+    merge(tables, own)
+    check_names(options or {}, "command line")
+    merge(tables, options or {})
     return JobSpec.from_dict(tables)
 
 

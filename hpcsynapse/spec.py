@@ -25,7 +25,9 @@ _MAIL = re.compile(r"[A-Za-z0-9._%+@-]+")
 _DIRECTIVE = re.compile(r"-(-[a-z][a-z0-9-]*(=.*)?|[A-Za-z]( .*)?)")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|[a-z][a-z0-9-]*")
 # Variables that belong to the queue or the launcher; setting them would misplace ranks.
-_RESERVED = re.compile(r"(SLURM|SBATCH|SRUN|PMIX?|OMPI_COMM|HPCSYNAPSE)_.*|RANK|LOCAL_RANK|WORLD_SIZE|CUDA_VISIBLE_DEVICES")
+_RESERVED = re.compile(
+    r"(SLURM|SBATCH|SRUN|PMIX?|OMPI_COMM|HPCSYNAPSE)_.*|RANK|LOCAL_RANK|WORLD_SIZE|CUDA_VISIBLE_DEVICES"
+)
 
 
 def _check_signal(name: str, value: str) -> None:
@@ -52,6 +54,11 @@ def _check_env(name: str, key: str) -> None:
     fields.env_name(name, key)
     if _RESERVED.fullmatch(key):
         raise SpecError(f"{name}: {key} is set by the queue or the launcher and cannot be given")
+
+
+def _check_comment(name: str, value: str) -> None:
+    if len(value.encode()) > 1000:  # slurmctld refuses more than 1024 bytes
+        raise SpecError(f"{name}: {len(value.encode())} bytes are too many for a queue's comment; at most 1000")
 
 
 def _check_argument(name: str, value: str) -> None:
@@ -113,7 +120,7 @@ class QueueOptions:
     reservation: str | None = setting(None, "reservation", check=word)
     mail_user: str | None = setting(None, "mail address for notices", check=_check_mail)
     mail_type: str | None = setting(None, "events that send mail [END,FAIL with --mail-user]", check=word)
-    comment: str | None = setting(None, "comment kept by the queue")
+    comment: str | None = setting(None, "comment kept by the queue", check=_check_comment)
     signal: str | None = setting(
         None, "signal before the time limit, e.g. USR1@120: finish the step and save", check=_check_signal
     )
@@ -135,8 +142,11 @@ class LaunchOptions:
     """How ranks are started, pinned to devices, and what surrounds them."""
 
     launcher: str = setting("auto", "what starts the ranks", choices=LAUNCHERS)
-    pin: str = setting("visible", "visible: a rank sees one device; local-rank: sees all, uses its own; none",
-                       choices=("visible", "local-rank", "none"))
+    pin: str = setting(
+        "visible",
+        "visible: a rank sees one device; local-rank: sees all, uses its own; none",
+        choices=("visible", "local-rank", "none"),
+    )
     share_devices: bool = setting(False, "allow several ranks on one device or core")
     emulate: bool = setting(False, "run all ranks of a larger request here on the CPU (scheduler local)")
     modules: tuple[str, ...] = setting((), "environment module to load (repeatable)", check=word, option="module")
@@ -147,13 +157,16 @@ class LaunchOptions:
     container: str | None = setting(None, "container image", check=_check_argument)
     container_runtime: str = setting("apptainer", "how it is run", choices=("apptainer", "singularity", "pyxis"))
     container_mounts: tuple[str, ...] = setting(
-        (), "host:container folder to mount (repeatable)", option="container-mount", check=_check_argument)
-    python: str | None = setting(None, "Python on the compute nodes [this one; python3 with venv, conda or container]",
-                                 check=_check_argument)
+        (), "host:container folder to mount (repeatable)", option="container-mount", check=_check_argument
+    )
+    python: str | None = setting(
+        None, "Python on the compute nodes [this one; python3 with venv, conda or container]", check=_check_argument
+    )
     threads: int | None = setting(None, "threads of each rank [its CPUs, else 1]", check=at_least(1, 1024))
     start_limit: float = setting(300.0, "seconds within which all ranks must have started", check=at_least(1, 86400))
     wait_limit: float = setting(
-        300.0, "seconds without progress after which a rank ends the job", check=at_least(1, 86400))
+        300.0, "seconds without progress after which a rank ends the job", check=at_least(1, 86400)
+    )
 
     def __post_init__(self) -> None:
         fields.validate("launch", self)
@@ -174,8 +187,9 @@ class TrainSpec:
     data: str = setting("digits", "data set name or package.module:attribute", check=_check_target)
     data_path: str | None = setting(None, "folder with the data set's files")
     data_args: dict[str, Any] = setting({}, "arguments of the data set")
-    sharding: str = setting("auto", "how samples are dealt out [strided; npy: contiguous]",
-                            choices=("auto", "contiguous", "strided"))
+    sharding: str = setting(
+        "auto", "how samples are dealt out [strided; npy: contiguous]", choices=("auto", "contiguous", "strided")
+    )
     augment: bool = setting(False, "pad by 4, crop and flip at random")
     batch: int = setting(32, "samples a rank takes in a step", check=at_least(1, 1_000_000))
     epochs: int = setting(10, "passes over the training data", check=at_least(1, 1_000_000))
@@ -185,8 +199,9 @@ class TrainSpec:
     momentum: float = setting(0.9, "momentum (sgd, rmsprop)", check=at_least(0, 1))
     nesterov: bool = setting(False, "Nesterov momentum (sgd)")
     weight_decay: float = setting(0.0, "weight decay", check=at_least(0, 10))
-    milestones: tuple[int, ...] = setting((), "step at which the rate is multiplied by gamma (repeatable)",
-                                          option="milestone", check=at_least(1))
+    milestones: tuple[int, ...] = setting(
+        (), "step at which the rate is multiplied by gamma (repeatable)", option="milestone", check=at_least(1)
+    )
     gamma: float = setting(0.1, "factor at each milestone", check=at_least(0, 1))
     lr_scaling: str = setting("none", "linear: multiply the rate by the number of ranks", choices=("none", "linear"))
     warmup_steps: int = setting(0, "steps over which the rate rises to its full value", check=at_least(0, 10**9))

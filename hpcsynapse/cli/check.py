@@ -14,8 +14,7 @@ from hpcsynapse.cli.options import SectionedCommand, description_options, load_d
 @click.command(cls=SectionedCommand)
 @click.option("--json", "as_json", is_flag=True, help="print findings as JSON")
 @description_options
-@click.pass_context
-def command(ctx: click.Context, as_json: bool, **given: Any) -> None:
+def command(as_json: bool, **given: Any) -> None:
     """Look at everything that can be known before a run is queued; exit code 2 when something is wrong."""
     from hpcsynapse import checks, submission
 
@@ -32,4 +31,4 @@ def command(ctx: click.Context, as_json: bool, **given: Any) -> None:
         for finding in findings:
             click.echo(f"{marks[finding.level]}  {finding.subject}: {finding.message}")
     if any(finding.level == "error" for finding in findings):
-        ctx.exit(2)
+        click.get_current_context().exit(2)

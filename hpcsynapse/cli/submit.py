@@ -16,8 +16,7 @@ from hpcsynapse.errors import SpecError
 @click.option("--resume-run", metavar="RUN", help="queue an ended run again; training continues in its directory")
 @click.option("--json", "as_json", is_flag=True, help="print run, job id and directory as JSON")
 @description_options
-@click.pass_context
-def command(ctx: click.Context, follow: bool, resume_run: str | None, as_json: bool, **given: Any) -> None:
+def command(follow: bool, resume_run: str | None, as_json: bool, **given: Any) -> None:
     """Queue a run: the built-in trainer, or your own program behind `--`.
 
     Prints the run's name and job id. Every option is also a setting of RUN.toml, of hpcsynapse.toml and of the
@@ -44,4 +43,4 @@ def command(ctx: click.Context, follow: bool, resume_run: str | None, as_json: b
     if follow:
         from hpcsynapse.cli.progress import follow as follow_run
 
-        ctx.exit(follow_run(done.run))
+        click.get_current_context().exit(follow_run(done.run))

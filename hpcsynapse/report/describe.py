@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcsynapse.rundir import FINAL_STATES, RunDirectory, read_json
+from hpcsynapse.rundir import RunDirectory, read_json
 
 # Strategies whose ranks do not wait for one another: their throughput is counted over wall time.
 ASYNCHRONOUS = frozenset({"ps-async", "mixed"})
@@ -111,9 +111,7 @@ def _start_of_job(run: RunDirectory, records_from: float) -> float | None:
 
 
 def _accuracy(status: Mapping[str, Any]) -> float | None:
-    if status.get("state") not in FINAL_STATES | {"SAVING", "EVALUATING", "TRAINING"}:
-        return None
-    for table in (status, status.get("metrics"), status.get("validation"), status.get("test")):
+    for table in (status, status.get("result"), status.get("metrics"), status.get("test")):
         if not isinstance(table, Mapping):
             continue
         for key in _ACCURACY:

@@ -194,11 +194,13 @@ class _Sums:
         self._add_epochs(here, mine)
 
     def _add_epochs(self, here: slice | npt.NDArray[np.int64], mine: Records) -> None:
-        # Each rank by its own clock, so that clocks of different nodes need not agree. NaN: not recorded whole.
-        first, last = np.full(len(self.step), np.nan), np.full(len(self.step), np.nan)
-        first[here] = mine["start"]
+        # Each rank by its own clock, so that clocks of different nodes need not agree; a clock that was set back does
+        # not make an epoch shorter than its steps. NaN: not recorded whole.
+        first, last, total = (np.full(len(self.step), np.nan) for _ in range(3))
+        first[here], total[here] = mine["start"], mine["total"]
         last[here] = mine["start"] + mine["total"]
-        self.epoch_span = np.maximum(self.epoch_span, last[self.epoch_last] - first[self.epoch_first])
+        own = np.maximum(last[self.epoch_last] - first[self.epoch_first], np.add.reduceat(total, self.epoch_first))
+        self.epoch_span = np.maximum(self.epoch_span, own)
 
     def epochs(self, about: RunDescription, whole: npt.NDArray[np.bool_]) -> tuple[Floats, int | None]:
         """Return the times of epochs recorded in full (s) and the steps of a full epoch, where that is known.

@@ -97,4 +97,3 @@ def expand_array(job_id: str) -> list[str]:
         first, _, last = span.partition("-")
         tasks.extend(f"{match[1]}_{task}" for task in range(int(first), int(last or first) + 1, int(step or 1)))
     return tasks
-

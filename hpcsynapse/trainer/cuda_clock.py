@@ -48,7 +48,7 @@ class CudaClock(StepClock):
 
     def stamp(self) -> Any:
         """Return an event recorded here on the current stream."""
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(self._device))
         return event
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.data.base import Dataset, Indices
@@ -30,7 +30,9 @@ class Objective:
         if self._loss is not None:
             value: Tensor = self._loss(output, target)
             return value
-        return F.mse_loss(output, target) if target.is_floating_point() else F.cross_entropy(output, target)
+        if target.is_floating_point():
+            return functional.mse_loss(output, target)
+        return functional.cross_entropy(output, target)
 
     def metrics(self, output: Tensor, target: Tensor) -> dict[str, float]:
         """Return the means over a batch of what is reported beside the loss."""
@@ -39,7 +41,7 @@ class Objective:
             return {str(name): float(value) for name, value in found.items()}
         if target.is_floating_point():
             return {}
-        return {"accuracy": float((output.argmax(dim=1) == target).float().mean())}
+        return {"accuracy": float((output.argmax(dim=1) == target).double().mean())}
 
 
 @torch.no_grad()
@@ -54,7 +56,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Return loss and metrics over a data set shared out over the ranks, every sample counted exactly once.
 
-    The model is in eval mode meanwhile; `progress` is called after every batch. Raises TrainError when ranks report different metrics.
+    The model is in eval mode meanwhile; `progress` is called after every batch. Raises TrainError when
+    ranks report different metrics.
     """
     was_training = model.training
     model.eval()

@@ -20,9 +20,7 @@ def make_optimizer(spec: TrainSpec, parameters: Iterable[nn.Parameter]) -> torch
     lr, decay = spec.lr, spec.weight_decay
     match spec.optimizer:
         case "sgd":
-            return torch.optim.SGD(
-                trained, lr=lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=decay
-            )
+            return torch.optim.SGD(trained, lr=lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=decay)
         case "adam":
             return torch.optim.Adam(trained, lr=lr, weight_decay=decay)
         case "adadelta":

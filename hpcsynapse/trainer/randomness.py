@@ -15,7 +15,7 @@ import torch
 def seed_all(seed: int) -> None:
     """Seed torch, NumPy and Python alike on every rank, so that models begin equal."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the generator that user code draws from
+    np.random.seed(seed)  # the generator that user code draws from
     random.seed(seed)
 
 
@@ -33,7 +33,7 @@ class StepSeeds:
         value = _mix(self._base + step)
         for generator in self._generators:
             generator.manual_seed(value)
-        np.random.seed(value & 0xFFFFFFFF)  # noqa: NPY002 - the generator that user code draws from
+        np.random.seed(value & 0xFFFFFFFF)  # the generator that user code draws from
         random.seed(value)
 
 

@@ -49,6 +49,8 @@ class Reporter:
         if not self.active:
             return
         self._status["state"] = name
+        if name != "TRAINING":
+            self._status["eta_s"] = None
         if reason:
             self._status["reason"] = reason
         self._window = (time.monotonic(), self.step)

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         spec = run.load_spec()
         reporter = Reporter(run, identity.rank == 0, attempt=os.environ.get("HPCSYNAPSE_ATTEMPT", "0"))
         _train(run, spec, identity, reporter)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - reported, and the process ends
         traceback.print_exc()
         if reporter is not None:
             reporter.state("FAILED", f"{type(error).__name__}: {error}")

@@ -18,14 +18,14 @@ class Scalars:
             raise TrainError(
                 "train.tensorboard needs the package tensorboard; pip install 'hpcsynapse[tensorboard]'"
             ) from error
-        self._writer = SummaryWriter(str(folder), flush_secs=10)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), flush_secs=10)
 
     def add(self, group: str, values: Mapping[str, float | None], step: int) -> None:
         """Write numbers as `group/name` at a step."""
         for name, value in values.items():
             if value is not None:
-                self._writer.add_scalar(f"{group}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

@@ -1,5 +1,5 @@
 # Sourced by up, down, status and node: one lab's name, places and processes.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # what is set here is used by the scripts that source it
 #
 # LAB names the lab; several may live on one machine. The name shows in everything a lab makes:
 #   run folder  ${TMPDIR:-/tmp}/slurm-lab-LAB      (configuration, logs, state, keys)
@@ -11,6 +11,12 @@ lab_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { printf 'slurm-lab: %s\n' "$*" >&2; }
 
 die() { say "$*"; exit 1; }
+
+# check_number WHAT VALUE LOWEST HIGHEST
+check_number() {
+  if [[ $2 =~ ^[1-9][0-9]{0,3}$|^0$ ]] && [ "$2" -ge "$3" ] && [ "$2" -le "$4" ]; then return 0; fi
+  die "$1: \"$2\" is not a number from $3 to $4"
+}
 
 # Prints the comment at the head of a script as its help.
 usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$1"; }
@@ -36,11 +42,11 @@ need_root_and_commands() {
 
 # Processes are remembered as "pid start-time": a bare pid may belong to a stranger later.
 start_time() {
-  local stat
+  local -a stat
   { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
-  # The command's name, in brackets, may hold blanks: count the fields after it.
-  set -- ${stat##*) }
-  [ "$1" != Z ] && echo "${20}"
+  # The command's name, in brackets, may hold blanks: count the fields after it, proc(5).
+  read -r -a stat <<<"${stat##*) }"
+  [ "${stat[0]}" != Z ] && echo "${stat[19]}"
 }
 
 remember() { echo "$2 $(start_time "$2")" >"$run_folder/pids/$1"; }

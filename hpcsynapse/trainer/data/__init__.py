@@ -7,17 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.catalog import DATA
 from hpcsynapse.trainer.data.base import Data, Dataset, MapDataset
-from hpcsynapse.trainer.plugins import Entry, load_target, select
-
-_PACKAGE = "hpcsynapse.trainer.data"
-DATA: dict[str, Entry] = {
-    "digits": Entry(f"{_PACKAGE}.digits", "load", "1797 real digits that scikit-learn ships, enlarged to 28x28"),
-    "cifar10": Entry(f"{_PACKAGE}.cifar10", "load", "CIFAR-10 on disk, binary or Python version"),
-    "mnist": Entry(f"{_PACKAGE}.mnist", "load", "MNIST on disk, IDX files, gzip-compressed or not"),
-    "npy": Entry(f"{_PACKAGE}.npy", "load", "memory-mapped inputs.npy and targets.npy"),
-    "synthetic": Entry(f"{_PACKAGE}.synthetic", "load", "images of any shape, made from their number"),
-}
+from hpcsynapse.trainer.plugins import load_target, select
 
 
 def load(name: str, path: str | None, args: Mapping[str, Any]) -> Data:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 PADDING = 4
 
@@ -18,7 +18,7 @@ def crop_and_flip(images: Tensor, seed: tuple[int, ...]) -> Tensor:
     mirrored = torch.from_numpy(random.integers(0, 2, count).astype(bool))
     rows = top[:, None] + torch.arange(height)
     columns = left[:, None] + torch.where(mirrored[:, None], torch.arange(width - 1, -1, -1), torch.arange(width))
-    padded = F.pad(images, (PADDING,) * 4)
+    padded = functional.pad(images, (PADDING,) * 4)
     sample = torch.arange(count)[:, None, None, None]
     channel = torch.arange(channels)[None, :, None, None]
     return padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.data.base import Data, ImageDataset
@@ -28,7 +28,7 @@ def load(path: str | None = None, *, size: int = 28) -> Data:
     images, labels = _read()
     pixels = torch.from_numpy(images.astype(np.float32) / 16.0).reshape(-1, 1, 8, 8)
     if size != 8:
-        pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+        pixels = functional.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     held_out = _stratified(labels)
     enlarged = pixels.numpy()
     mean, deviation = [float(enlarged[~held_out].mean())], [float(enlarged[~held_out].std())]

@@ -77,7 +77,7 @@ class Engine(ABC):
     def averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
         """Return what averages the gradients of this model."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most engines have nothing to leave
         """Leave the world; every rank calls it at the end of a run that succeeded."""
 
     def check_world(self, rank: int, size: int, hint: str) -> None:

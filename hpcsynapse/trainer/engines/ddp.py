@@ -9,6 +9,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import GradBucket  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from hpcsynapse.errors import TrainError
@@ -32,19 +35,20 @@ class DdpAverager(Averager):
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, clock: StepClock, device: torch.device) -> None:
         super().__init__(model, optimizer, clock)
+        options: dict[str, Any] = {_SYNC_BUFFERS: False}
         wrapped = DistributedDataParallel(
             model,
             device_ids=[device.index] if device.type == "cuda" else None,
             gradient_as_bucket_view=True,
             bucket_cap_mb=25,
-            **{_SYNC_BUFFERS: False},
+            **options,
         )
         self._scale = 1.0 / dist.get_world_size()
         self._launched: Any = None
         wrapped.register_comm_hook(None, self._launch)
         self.module = wrapped
 
-    def _launch(self, _: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    def _launch(self, _: Any, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         buffer = bucket.buffer().mul_(self._scale)
         work = dist.all_reduce(buffer, async_op=True)
         self._launched = self.clock.stamp()
@@ -87,12 +91,12 @@ class DdpEngine(Engine):
         )
         self.check_world(dist.get_rank(), dist.get_world_size(), "check WORLD_SIZE")
 
-    def _meet(self) -> dist.Store:
+    def _meet(self) -> Store:
         limit = timedelta(seconds=self.start_limit)
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         keys = [f"hpcsynapse/present/{rank}" for rank in range(self.size)]
         try:
-            store, _, _ = next(dist.rendezvous("env://", self.rank, self.size, timeout=limit))
+            store, _, _ = next(rendezvous("env://", self.rank, self.size, timeout=limit))
         except dist.DistError as error:
             raise TrainError(f"rank {self.rank} could not meet the others at {where}: {error}") from error
         store.set(keys[self.rank], "1")
@@ -102,7 +106,7 @@ class DdpEngine(Engine):
             missing = [str(rank) for rank, key in enumerate(keys) if not store.check([key])]
             names = ", ".join(missing[:16]) + (", ..." if len(missing) > 16 else "")
             raise TrainError(f"ranks {names} did not come to {where} within {self.start_limit:g} s") from error
-        prefixed: dist.Store = dist.PrefixStore("hpcsynapse", store)
+        prefixed: Store = PrefixStore("hpcsynapse", store)
         return prefixed
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:

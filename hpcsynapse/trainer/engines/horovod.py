@@ -46,7 +46,9 @@ class HorovodEngine(Engine):
         hvd.init()
         self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
         self.check_world(
-            hvd.rank(), hvd.size(), "start the ranks with mpirun, horovodrun or srun --mpi=pmix, and the MPI of its build"
+            hvd.rank(),
+            hvd.size(),
+            "start the ranks with mpirun or horovodrun, or with srun --mpi=pmix",
         )
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:

@@ -9,14 +9,8 @@ from typing import Any
 from torch import nn
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.trainer.plugins import Entry, load_target, select
-
-_PACKAGE = "hpcsynapse.trainer.models"
-MODELS: dict[str, Entry] = {
-    "simple-cnn": Entry(f"{_PACKAGE}.simple_cnn", "SimpleCNN", "2 convolutions, 2 dense layers, 28x28 images"),
-    "resnet56": Entry(f"{_PACKAGE}.resnet_cifar", "resnet56", "residual network of 27 basic blocks, 32x32 images"),
-    "resnet83": Entry(f"{_PACKAGE}.resnet_cifar", "resnet83", "residual network of 27 bottlenecks, 32x32 images"),
-}
+from hpcsynapse.trainer.catalog import MODELS
+from hpcsynapse.trainer.plugins import load_target, select
 
 
 def create(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
@@ -36,8 +36,8 @@ class Block(nn.Module):
         """Return (N, filters, H / stride, W / stride) of (N, inputs, H, W)."""
         shortcut = x[:, :, :: self.stride, :: self.stride]
         if self.fill:
-            shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.fill))
-        return F.relu(self.branch(x) + shortcut)
+            shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.fill))
+        return functional.relu(self.branch(x) + shortcut)
 
 
 class ResNetCifar(nn.Module):
@@ -62,7 +62,7 @@ class ResNetCifar(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes) of images (N, C, H, W)."""
-        maps = self.blocks(F.relu(self.stem(images)))
+        maps = self.blocks(functional.relu(self.stem(images)))
         logits: Tensor = self.classify(maps.mean(dim=(2, 3)))
         return logits
 
@@ -74,6 +74,4 @@ def resnet56(shape: Sequence[int] = (3, 32, 32), classes: int = 10, n: int = 9) 
 
 def resnet83(shape: Sequence[int] = (3, 32, 32), classes: int = 10, n: int = 9) -> ResNetCifar:
     """Return the network of 9n+2 layers with bottlenecks (16,16,64), (32,32,128), (64,64,256) (MinoTauro source)."""
-    return ResNetCifar(
-        [[(1, width), (3, width), (1, 4 * width)] for width in (16, 32, 64)], n, shape[0], classes
-    )
+    return ResNetCifar([[(1, width), (3, width), (1, 4 * width)] for width in (16, 32, 64)], n, shape[0], classes)

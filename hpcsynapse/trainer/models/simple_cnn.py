@@ -15,12 +15,10 @@ class SimpleCNN(nn.Module):
     Input (N, C, H, W), by default 1x28x28; output (N, classes) logits. `dropout` replaces both rates.
     """
 
-    def __init__(
-        self, shape: Sequence[int] = (1, 28, 28), classes: int = 10, dropout: float | None = None
-    ) -> None:
+    def __init__(self, shape: Sequence[int] = (1, 28, 28), classes: int = 10, dropout: float | None = None) -> None:
         super().__init__()
         if len(shape) != 3 or min(shape[1:]) < 6:
-            raise TrainError(f"simple-cnn needs images of (channels, height, width) with sides >= 6, not {tuple(shape)}")
+            raise TrainError(f"simple-cnn needs images (channels, height, width) with sides >= 6, not {tuple(shape)}")
         channels, height, width = shape
         features = 64 * ((height - 4) // 2) * ((width - 4) // 2)
         early, late = (0.25, 0.5) if dropout is None else (dropout, dropout)

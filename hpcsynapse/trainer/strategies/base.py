@@ -32,7 +32,7 @@ class Strategy(ABC):
     def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
         """Train on one batch of this rank; marks the phases from `forward` to `update`."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most strategies have nothing to end
         """End what the strategy began; every rank calls it at the end of a run that succeeded."""
 
 

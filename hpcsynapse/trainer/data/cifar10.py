@@ -1,0 +1,131 @@
+"""CIFAR-10 as it lies on disk: the binary version, and the Python version without running what a pickle may hold.
+
+Format: https://www.cs.toronto.edu/~kriz/cifar.html. Files may lie in the folder given or in the one that the
+archive unpacks to.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.data.base import Data, ImageDataset, folder
+
+CLASSES = 10
+_PIXELS = 3 * 32 * 32
+_RECORD = 1 + _PIXELS
+_TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
+_TEST = ("test_batch",)
+_ARCHIVES = (".", "cifar-10-batches-bin", "cifar-10-batches-py")
+Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def load(path: str | None) -> Data:
+    """Return the images (3, 32, 32) of data_batch_1..5 for training and of test_batch for validation.
+
+    Channels are normalised by mean and deviation of the training images. Training batches that are not there are
+    left out, but one has to be.
+    """
+    root = folder("cifar10", path)
+    train = _read_all(root, _TRAIN)
+    if train is None:
+        raise TrainError(f"data 'cifar10': neither data_batch_1.bin nor data_batch_1 lies in {root}")
+    test = _read_all(root, _TEST)
+    mean = train[0].mean(axis=(0, 2, 3), dtype=np.float64)
+    square = np.mean(np.square(train[0], dtype=np.float32), axis=(0, 2, 3), dtype=np.float64)
+    deviation = np.sqrt(np.maximum(square - mean**2, 1e-6))
+    scale = {"mean": mean.tolist(), "deviation": deviation.tolist()}
+    return Data(
+        train=ImageDataset(*train, **scale),
+        validation=ImageDataset(*test, **scale) if test else None,
+        shape=(3, 32, 32),
+        classes=CLASSES,
+    )
+
+
+def _read_all(root: Path, names: tuple[str, ...]) -> Arrays | None:
+    parts = []
+    for name in names:
+        for archive in _ARCHIVES:
+            binary, python = root / archive / f"{name}.bin", root / archive / name
+            if binary.is_file():
+                parts.append(read_binary(binary))
+                break
+            if python.is_file():
+                parts.append(read_python(python))
+                break
+    if not parts:
+        return None
+    return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def read_binary(file: Path) -> Arrays:
+    """Return images (n, 3, 32, 32) and labels (n,) of records of one label byte and 3072 pixel bytes."""
+    content = np.fromfile(file, dtype=np.uint8)
+    if not len(content) or len(content) % _RECORD:
+        torn = len(content) // _RECORD * _RECORD
+        raise TrainError(f"{file}: the record at offset {torn} is incomplete ({len(content)} bytes in the file)")
+    records = content.reshape(-1, _RECORD)
+    labels = records[:, 0].copy()
+    if labels.max() >= CLASSES:
+        bad = int(np.argmax(labels >= CLASSES))
+        raise TrainError(f"{file}: label {labels[bad]} at offset {bad * _RECORD} is not one of 0 to 9")
+    return records[:, 1:].reshape(-1, 3, 32, 32), labels
+
+
+def read_python(file: Path) -> Arrays:
+    """Return images (n, 3, 32, 32) and labels (n,) of a pickled dictionary with b'data' and b'labels'."""
+    content = file.read_bytes()
+    stream = io.BytesIO(content)
+    try:
+        table = _NumbersOnly(stream, encoding="bytes").load()
+    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
+        raise TrainError(f"{file}: not a batch of the Python version, at offset {stream.tell()}: {error}") from None
+    if not isinstance(table, dict) or not {b"data", b"labels"} <= table.keys():
+        raise TrainError(f"{file}: offset 0: no dictionary with 'data' and 'labels'")
+    images = table[b"data"]
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (_PIXELS,):
+        raise TrainError(f"{file}: 'data' is not an array (n, {_PIXELS}) of bytes")
+    try:
+        labels = np.asarray(table[b"labels"], dtype=np.int64)
+    except (TypeError, ValueError, OverflowError):
+        raise TrainError(f"{file}: 'labels' is not a list of numbers") from None
+    if labels.shape != (len(images),) or not len(images):
+        raise TrainError(f"{file}: {len(images)} images, but labels of shape {labels.shape}")
+    if labels.min() < 0 or labels.max() >= CLASSES:
+        bad = int(np.argmax((labels < 0) | (labels >= CLASSES)))
+        raise TrainError(f"{file}: label {labels[bad]} of image {bad} is not one of 0 to 9")
+    return images.reshape(-1, 3, 32, 32), labels.astype(np.uint8)
+
+
+class _NumbersOnly(pickle.Unpickler):
+    """Builds arrays, lists and dictionaries, and refuses every other class or function."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return one of the few functions that pickled arrays of bytes need."""
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _reconstruct
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return np.ndarray if name == "ndarray" else _byte_type
+        if module == "_codecs" and name == "encode":
+            return codecs.encode
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong in a batch of images")
+
+
+def _reconstruct(kind: object, shape: object, code: object) -> Any:
+    if kind is not np.ndarray:
+        raise pickle.UnpicklingError(f"{kind} is not an array")
+    return np.ndarray((0,), np.uint8)
+
+
+def _byte_type(code: object, *_: object) -> np.dtype[np.uint8]:
+    if code not in (b"u1", "u1"):
+        raise pickle.UnpicklingError(f"an array of {code!r} instead of bytes")
+    return np.dtype(np.uint8)

@@ -1,7 +1,7 @@
 """95 % intervals of step times and of their ratios, for correlated steps and few repeats.
 
 Times are positive and their ratios are what is asked for, so everything is done on logarithms. The methods were
-chosen by the coverage they reach on generated data; tests/unit/report/test_coverage.py holds the figures.
+chosen by the coverage they reach on generated data; tests/unit/report/test_intervals.py holds the figures.
 """
 
 from __future__ import annotations
@@ -20,46 +20,42 @@ MIN_BLOCK = 3
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean of logarithms with the variance of that mean and its degrees of freedom; 0 of them: not known."""
+    """A positive quantity, the variance of its logarithm and the degrees of freedom of that; 0 of them: not known."""
 
-    mean: float
+    value: float
     variance: float = 0.0
     freedom: float = 0.0
-
-    @property
-    def value(self) -> float:
-        """The quantity itself."""
-        return math.exp(self.mean)
 
     def interval(self) -> tuple[float, float] | None:
         """Return the 95 % interval of the quantity, or None where its variance is not known."""
         if not self.freedom:
             return None
-        half = t_quantile((1 + LEVEL) / 2, self.freedom) * math.sqrt(self.variance)
-        return math.exp(self.mean - half), math.exp(self.mean + half)
+        factor = math.exp(t_quantile((1 + LEVEL) / 2, self.freedom) * math.sqrt(self.variance))
+        return self.value / factor, self.value * factor
 
 
 def of_repeats(values: Sequence[float]) -> Estimate:
     """Return the geometric mean of a quantity over repeats; with one repeat its variance is not known."""
-    logs = [math.log(value) for value in values]
-    mean, count = math.fsum(logs) / len(logs), len(logs)
+    count = len(values)
     if count < 2:
-        return Estimate(mean)
+        return Estimate(values[0])
+    logs = [math.log(value) for value in values]
+    mean = math.fsum(logs) / count
     variance = math.fsum((value - mean) ** 2 for value in logs) / (count - 1)
-    return Estimate(mean, variance / count, count - 1)
+    return Estimate(math.exp(mean), variance / count, count - 1)
 
 
 def of_steps(value: float, steps: npt.NDArray[np.float64]) -> Estimate:
     """Return a quantity of one run with the variance that its steps show, by batch means.
 
     The steps, in order, are cut into BLOCKS equal blocks; the medians of long blocks are close to independent even
-    where neighbouring steps are not (Law and Kelton, Simulation Modeling and Analysis, section 9.5.3).
+    where neighbouring steps are not (Law and Kelton, Simulation Modeling and Analysis, batch means).
     """
     size = len(steps) // BLOCKS
     if size < MIN_BLOCK:
-        return Estimate(math.log(value))
+        return Estimate(value)
     blocks = np.log(np.median(steps[len(steps) - size * BLOCKS :].reshape(BLOCKS, size), axis=1))
-    return Estimate(math.log(value), float(blocks.var(ddof=1)) / BLOCKS, BLOCKS - 1)
+    return Estimate(value, float(blocks.var(ddof=1)) / BLOCKS, BLOCKS - 1)
 
 
 def ratio(above: Estimate, below: Estimate) -> Estimate:
@@ -67,13 +63,13 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
 
     Its variance is unknown where either's is.
     """
-    mean, variance = above.mean - below.mean, above.variance + below.variance
+    value, variance = above.value / below.value, above.variance + below.variance
     if not above.freedom or not below.freedom:
-        return Estimate(mean)
+        return Estimate(value)
     if variance <= 0:
-        return Estimate(mean, 0.0, above.freedom + below.freedom)
+        return Estimate(value, 0.0, above.freedom + below.freedom)
     freedom = variance**2 / (above.variance**2 / above.freedom + below.variance**2 / below.freedom)
-    return Estimate(mean, variance, freedom)
+    return Estimate(value, variance, freedom)
 
 
 def t_quantile(probability: float, freedom: float) -> float:

@@ -186,7 +186,7 @@ class Point:
         estimate = of_repeats([getattr(measured, quantity) for measured in self.repeats])
         if len(self.repeats) > 1:
             return estimate
-        return Estimate(estimate.mean, self.first.within.variance, self.first.within.freedom)
+        return Estimate(estimate.value, self.first.within.variance, self.first.within.freedom)
 
     def average(self, quantity: str) -> float | None:
         """Return the geometric mean of a quantity over the repeats, or None where one does not have it."""

@@ -28,9 +28,13 @@ class SlurmLab:
     nodes: int = 4
     gpus: int = 4
 
+    def attempt(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command as a client of the lab, whatever its exit code."""
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)
+
     def run(self, *argv: str, timeout: float = 60) -> str:
         """Run a command as a client of the lab and return what it prints; fail with its stderr."""
-        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=timeout)
+        done = self.attempt(*argv, timeout=timeout)
         if done.returncode != 0:
             pytest.fail(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout

@@ -80,5 +80,6 @@ def test_a_crashed_node_fails_its_jobs_and_comes_back(slurm_lab):
 def restarted(slurm_lab, job: str) -> bool:
     if slurm_lab.job(job)["JobState"] == "RUNNING":
         return True
-    slurm_lab.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    # Refused while the job's first life is still being cleared away, and once it runs.
+    slurm_lab.attempt("scontrol", "update", f"JobId={job}", "StartTime=now")
     return False

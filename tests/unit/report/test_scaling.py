@@ -96,7 +96,7 @@ def test_single_with_twice_the_batch_makes_it_strong(make_run):
 def test_strong_and_weak_are_not_guessed(make_run):
     singles = [make_run(f"s{batch}", 1, 0.1, strategy="single", batch=batch) for batch in (32, 64)]
     pair = make_run("pair", 2, 0.125)
-    with pytest.raises(SpecError, match="both an equal global batch and an equal batch per rank.*--scaling strong"):
+    with pytest.raises(SpecError, match=r"both an equal global batch and an equal batch per rank.*--scaling strong"):
         report(*singles, pair)
     strong = report(*singles, pair, scaling="strong").points[-1]
     weak = report(*singles, pair, scaling="weak").points[-1]

@@ -1,0 +1,75 @@
+#!/bin/bash
+#SBATCH --job-name=slurm-everything
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=4
+#SBATCH --cpus-per-task=3
+#SBATCH --gres=gpu:a100:2
+#SBATCH --mem=65536M
+#SBATCH --time=48:30:00
+#SBATCH --exclusive
+#SBATCH --partition=gpu
+#SBATCH --account=proj-1
+#SBATCH --qos=high
+#SBATCH --constraint="ib&(a100|h100)"
+#SBATCH --reservation=maint
+#SBATCH --dependency=afterok:12:13
+#SBATCH --kill-on-invalid-dep=yes
+#SBATCH --hint=nomultithread
+#SBATCH --mail-user=me@site.org
+#SBATCH --mail-type=END,FAIL
+#SBATCH --signal=USR1@120
+#SBATCH --requeue
+#SBATCH --comment="a \"quoted\" comment; $(no) #1"
+#SBATCH --output=/scratch/runs/slurm-everything/logs/job.log
+#SBATCH --open-mode=append
+#SBATCH --chdir="/home/me/my project"
+#SBATCH --switches=1@10:00
+#SBATCH -k""
+#SBATCH --nice""
+
+# Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
+cd '/home/me/my project' || exit 1
+run_dir=/scratch/runs/slurm-everything
+# Since Slurm 22.05 srun does not inherit --cpus-per-task.
+export SRUN_CPUS_PER_TASK=3
+# Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
+unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -m hpcsynapse.hostlist "$SLURM_JOB_NODELIST")
+export HPCSYNAPSE_RUN_DIR="$run_dir"
+export HPCSYNAPSE_ATTEMPT="${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}"
+rm -f "$run_dir/exit.json"
+# A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
+if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
+
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
+finish() {
+  local code=$?
+  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+    mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
+  exit "$code"
+}
+trap finish EXIT
+
+module load cuda/12.4 || exit 1
+module load openmpi || exit 1
+. '/shared/my env'/bin/activate || exit 1
+export OMP_NUM_THREADS=3
+export NCCL_DEBUG=INFO
+export ODD='it'"'"'s a $VALUE'
+ulimit -c 0
+nvidia-smi || true
+
+first_host=${hosts%%[[:space:]]*}
+export MASTER_ADDR="$first_host-ib0"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+export MASTER_PORT
+
+# In the background, so that a signal is acted on at once and not after the ranks have ended.
+srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=3 --mpi=pmi2 python3 -c 'import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module('"'"'hpcsynapse.rank'"'"', None, '"'"'__main__'"'"', True)' /opt/hpcsynapse/lib /scratch/runs/slurm-everything -- python train.py --data 'my data' '$HOME' &
+launcher=$!
+trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
+while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+trap '' TERM INT
+if [ -z "${caught:-}" ]; then timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.timing /scratch/runs/slurm-everything/timings || echo "hpcsynapse: step records were not merged"; fi
+exit "$code"

@@ -1,0 +1,50 @@
+#!/bin/bash
+#SBATCH --job-name=slurm-mpirun
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=2
+#SBATCH --time=01:00:00
+#SBATCH --signal=B:TERM@60
+#SBATCH --no-requeue
+#SBATCH --output=/scratch/runs/slurm-mpirun/logs/job.log
+#SBATCH --open-mode=append
+#SBATCH --chdir="/home/me/my project"
+
+# Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
+cd '/home/me/my project' || exit 1
+run_dir=/scratch/runs/slurm-mpirun
+# Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
+unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -m hpcsynapse.hostlist "$SLURM_JOB_NODELIST")
+export HPCSYNAPSE_RUN_DIR="$run_dir"
+export HPCSYNAPSE_ATTEMPT="${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}"
+rm -f "$run_dir/exit.json"
+# A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
+if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
+
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
+finish() {
+  local code=$?
+  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+    mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
+  exit "$code"
+}
+trap finish EXIT
+
+export OMP_NUM_THREADS=1
+
+first_host=${hosts%%[[:space:]]*}
+export MASTER_ADDR="$first_host"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+export MASTER_PORT
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+
+# In the background, so that a signal is acted on at once and not after the ranks have ended.
+mpirun -np 4 --map-by ppr:2:node --bind-to none /opt/hpcsynapse/bin/python -m hpcsynapse.rank /scratch/runs/slurm-mpirun -- /opt/hpcsynapse/bin/python -m hpcsynapse.trainer.run /scratch/runs/slurm-mpirun &
+launcher=$!
+trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
+trap 'echo "signal TERM before the time limit" > "$run_dir/stop"' TERM
+while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+trap '' TERM INT
+if [ -z "${caught:-}" ]; then timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.timing /scratch/runs/slurm-mpirun/timings || echo "hpcsynapse: step records were not merged"; fi
+exit "$code"

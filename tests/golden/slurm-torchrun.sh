@@ -1,0 +1,50 @@
+#!/bin/bash
+#SBATCH --job-name=slurm-torchrun
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --gpus-per-node=4
+#SBATCH --time=01:00:00
+#SBATCH --output=/scratch/runs/slurm-torchrun/logs/job.log
+#SBATCH --open-mode=append
+#SBATCH --chdir="/home/me/my project"
+
+# Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
+cd '/home/me/my project' || exit 1
+run_dir=/scratch/runs/slurm-torchrun
+# Since Slurm 22.05 srun does not inherit --cpus-per-task.
+export SRUN_CPUS_PER_TASK=16
+# Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
+unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -m hpcsynapse.hostlist "$SLURM_JOB_NODELIST")
+export HPCSYNAPSE_RUN_DIR="$run_dir"
+export HPCSYNAPSE_ATTEMPT="${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}"
+rm -f "$run_dir/exit.json"
+# A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
+if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
+
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
+finish() {
+  local code=$?
+  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+    mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
+  exit "$code"
+}
+trap finish EXIT
+
+export OMP_NUM_THREADS=4
+
+first_host=${hosts%%[[:space:]]*}
+export MASTER_ADDR="$first_host"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+export MASTER_PORT
+
+# In the background, so that a signal is acted on at once and not after the ranks have ended.
+srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 --cpus-per-task=16 bash -c 'node=$SLURM_NODEID; agent=("${@:1:$1+1}"); exec "${agent[@]:1}" --node-rank="$node" "${@:$1+2}"' torchrun 9 /opt/hpcsynapse/bin/python -m torch.distributed.run --nnodes=2 --nproc-per-node=4 --max-restarts=0 --no-python --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT" /opt/hpcsynapse/bin/python -m hpcsynapse.rank /scratch/runs/slurm-torchrun -- python train.py &
+launcher=$!
+trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
+while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+trap '' TERM INT
+if [ -z "${caught:-}" ]; then timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.timing /scratch/runs/slurm-torchrun/timings || echo "hpcsynapse: step records were not merged"; fi
+exit "$code"

@@ -1,0 +1,127 @@
+"""Job files compared whole with files under tests/golden; `pytest --update-golden` rewrites them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from job_scripts import directives
+
+from hpcsynapse import launchers
+from hpcsynapse.errors import RenderError, SpecError
+from hpcsynapse.render import render
+from hpcsynapse.spec import JobSpec
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SLURM: dict[str, Any] = {"scheduler": "slurm"}
+CASES: dict[str, dict[str, Any]] = {
+    "slurm-srun-horovod-4x4": {
+        "resources": {"nodes": 4, "gpus": 4, "cpus": 8}, "queue": SLURM,
+        "launch": {"launcher": "srun"}, "train": {"engine": "horovod", "strategy": "allreduce"},
+    },
+    "slurm-everything": {
+        "command": ["python", "train.py", "--data", "my data", "$HOME"],
+        "resources": {"nodes": 2, "gpus": 2, "ranks_per_node": 4, "cpus": 3, "mem": "64G", "time": "2-00:30:00",
+                      "gpu_type": "a100", "exclusive": True},
+        "queue": {**SLURM, "partition": "gpu", "account": "proj-1", "qos": "high", "constraint": "ib&(a100|h100)",
+                  "reservation": "maint", "mail_user": "me@site.org", "comment": 'a "quoted" comment; $(no) #1',
+                  "signal": "USR1@120", "requeue": True, "dependency": "afterok:12:13", "hint": "nomultithread",
+                  "extra_directives": ["--switches=1@10:00", "-k", "--nice"]},
+        "launch": {"launcher": "srun", "modules": ["cuda/12.4", "openmpi"], "venv": "/shared/my env",
+                   "env": {"NCCL_DEBUG": "INFO", "ODD": "it's a $VALUE"},
+                   "prelude": ["ulimit -c 0", "nvidia-smi || true"],
+                   "share_devices": True},
+        "site": {"gpu_request": "gres", "host_suffix": "-ib0", "srun_mpi": "pmi2"},
+    },
+    "slurm-torchrun": {
+        "command": ["python", "train.py"], "resources": {"nodes": 2, "gpus": 4, "cpus": 4}, "queue": SLURM,
+        "launch": {"launcher": "torchrun"},
+    },
+    "slurm-mpirun": {
+        "resources": {"nodes": 2, "ranks_per_node": 2}, "queue": {**SLURM, "signal": "TERM@60", "requeue": False},
+        "launch": {"launcher": "mpirun"}, "train": {"engine": "mpi", "strategy": "allreduce"},
+    },
+    "slurm-horovodrun": {
+        "resources": {"nodes": 2, "ranks_per_node": 2}, "queue": SLURM, "launch": {"launcher": "horovodrun"},
+        "train": {"engine": "horovod", "strategy": "allreduce"},
+    },
+    "slurm-apptainer": {
+        "command": ["python3", "train.py"], "resources": {"gpus": 2}, "queue": SLURM,
+        "launch": {"launcher": "srun", "container": "/images/torch.sif", "container_mounts": ["/scratch:/data"]},
+    },
+    "slurm-pyxis": {
+        "command": ["python3", "train.py"], "resources": {"gpus": 2}, "queue": SLURM,
+        "launch": {"launcher": "srun", "container": "nvcr.io#nvidia/pytorch:25.01", "container_runtime": "pyxis",
+                   "container_mounts": ["/scratch:/data"]},
+    },
+    "slurm-conda-no-memory": {
+        "command": ["python", "train.py"], "resources": {"mem": "8G"}, "queue": SLURM,
+        "launch": {"launcher": "srun", "conda": "torch"}, "site": {"accept_mem": False},
+    },
+    "local-two-ranks": {
+        "resources": {"ranks_per_node": 2, "time": "90m"}, "queue": {"scheduler": "local"},
+        "launch": {"launcher": "local"}, "train": {"engine": "ddp", "strategy": "allreduce"},
+    },
+    "local-mpirun": {
+        "resources": {"ranks_per_node": 2}, "queue": {"scheduler": "local"}, "launch": {"launcher": "mpirun"},
+        "train": {"engine": "horovod", "strategy": "allreduce"},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def fixed_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/hpcsynapse/bin/python")
+    monkeypatch.setattr(launchers, "package_parent", lambda: Path("/opt/hpcsynapse/lib"))
+
+
+def rendered(case: str) -> str:
+    table = {"name": case, "workdir": "/home/me/my project", **CASES[case]}
+    return render(JobSpec.from_dict(table), Path("/scratch/runs") / case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_job_file_is_the_golden_one(case: str, request: pytest.FixtureRequest) -> None:
+    text, path = rendered(case), GOLDEN / f"{case}.sh"
+    if request.config.getoption("--update-golden"):
+        path.write_text(text)
+    assert text == path.read_text()
+    assert text == rendered(case)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_job_file_is_good_bash_with_directives_first(case: str) -> None:
+    text = rendered(case)
+    done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(directives(text)) == text.count("#SBATCH")
+
+
+def test_every_golden_file_has_a_case() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.sh")} == set(CASES)
+
+
+def test_a_site_template_comes_first_and_must_not_use_undefined_names(tmp_path: Path) -> None:
+    (tmp_path / "slurm").mkdir()
+    template = tmp_path / "slurm" / "job.sh.j2"
+    table = {"name": "x", "queue": SLURM, "launch": {"launcher": "srun"}, "command": ["true"],
+             "site": {"template_dir": str(tmp_path)}}  # fmt: skip
+    template.write_text("site says {{ name }}\n{{ launch_line }}\n")
+    assert render(JobSpec.from_dict(table), Path("/r")).startswith("site says x\nsrun ")
+    template.write_text("{{ nam }}")
+    with pytest.raises(RenderError, match="nam"):
+        render(JobSpec.from_dict(table), Path("/r"))
+    template.write_text("{% if %}")
+    with pytest.raises(RenderError, match="line 1"):
+        render(JobSpec.from_dict(table), Path("/r"))
+
+
+def test_a_launcher_that_the_queue_does_not_have_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"srun.*local"):
+        render(
+            JobSpec.from_dict({"name": "x", "queue": {"scheduler": "local"}, "launch": {"launcher": "srun"}}),
+            Path("/r"),
+        )

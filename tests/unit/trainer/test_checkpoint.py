@@ -1,0 +1,95 @@
+"""Checkpoints: whole or not there, whatever is killed or damaged."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.checkpoint import Checkpoints, Progress, damage
+
+
+def trained(steps: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(50, 50)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.ones(2, 50)).sum().backward()
+        optimizer.step()
+    return model, optimizer
+
+
+def test_state_comes_back(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path / "made", keep=2)
+    assert checkpoints.newest() is None
+    model, optimizer = trained(3)
+    checkpoints.save(model, optimizer, Progress(step=3, epoch=1, samples=7), {"seed": 0})
+    fresh, other = trained(0)
+    assert checkpoints.load(3, fresh, other) == Progress(step=3, epoch=1, samples=7)
+    assert torch.equal(fresh.weight, model.weight)
+    momenta = [list(o.state_dict()["state"][0].values())[0] for o in (optimizer, other)]
+    assert torch.equal(*momenta)
+
+
+def test_newest_are_kept(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (5, 10, 15):
+        checkpoints.save(*trained(1), Progress(step=step), {})
+    assert checkpoints.steps() == [15, 10]
+    assert checkpoints.newest() == 15
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "empty", "text"])
+def test_damaged_newest_is_passed_over(tmp_path, caplog, how) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2):
+        path = checkpoints.save(*trained(1), Progress(step=step), {})
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes({"cut": whole[:-100], "flipped": flipped, "empty": b"", "text": b"hello"}[how])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.newest() == 1
+    assert path.name in caplog.text
+    assert damage(checkpoints.path(1)) is None
+
+
+def test_killed_between_write_and_rename(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints.save(*trained(1), Progress(step=1), {})
+    code = f"""
+import os, pathlib, signal, torch
+from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
+pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+model = torch.nn.Linear(50, 50)
+Checkpoints(pathlib.Path({str(tmp_path)!r}), 3).save(model, torch.optim.SGD(model.parameters()), Progress(step=2), {{}})
+"""
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ended.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2  # what was being written is still there
+    assert checkpoints.newest() == 1
+    checkpoints.save(*trained(1), Progress(step=3), {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001.pt", "step-000000003.pt"]
+
+
+def test_other_model(tmp_path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(*trained(1), Progress(step=1), {})
+    other = torch.nn.Linear(3, 3)
+    with pytest.raises(TrainError, match="does not fit"):
+        checkpoints.load(1, other, torch.optim.SGD(other.parameters()))
+
+
+def test_full_disk(tmp_path, monkeypatch) -> None:
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(TrainError, match="No space left"):
+        Checkpoints(tmp_path, keep=1).save(*trained(1), Progress(step=1), {})
+    assert not list(tmp_path.iterdir())

@@ -25,7 +25,7 @@ from hpcsynapse.timing import StepRecorder, merge
 
 RESULTS = Path(__file__).parent / "results" / "report.json"
 GOALS = {"seconds": 3.0, "megabytes": 500.0}
-SAMPLE_RANKS = 32
+SAMPLE_RANKS = 128
 
 # A wrapper whose own memory is small, so that ru_maxrss of its child is the child's.
 MEASURE = """

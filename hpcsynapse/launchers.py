@@ -21,7 +21,7 @@ class Shell(str):
 class Launcher:
     """How ranks are started; `per_node` launchers take one queue task a node and start the ranks there themselves."""
 
-    wrap: Callable[[JobSpec, Sequence[str]], list[str]]
+    wrap: Callable[[JobSpec, Path, Sequence[str]], list[str]]
     summary: str
     schedulers: tuple[str, ...]
     starts_mpi: bool
@@ -67,28 +67,28 @@ def _container(spec: JobSpec, run_dir: Path) -> list[str]:
             launch.container]  # fmt: skip
 
 
-def _srun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
+def _srun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     """Srun: one task a rank. It no longer inherits --cpus-per-task (Slurm 22.05 release notes), so that is said."""
     resources = spec.resources
     needs_mpi = not spec.command and spec.train.engine in ("horovod", "mpi")
     kind = spec.site.srun_mpi or ("pmix" if needs_mpi else None)
     mpi = [f"--mpi={kind}"] if kind else []
     return ["srun", f"--nodes={resources.nodes}", f"--ntasks={resources.world_size}",
-            f"--ntasks-per-node={resources.local_size}", *_srun_common(spec, spec.resources.cpus), *mpi,
+            f"--ntasks-per-node={resources.local_size}", *_srun_common(spec, run_dir, spec.resources.cpus), *mpi,
             *rank]  # fmt: skip
 
 
-def _srun_common(spec: JobSpec, cpus: int | None) -> list[str]:
+def _srun_common(spec: JobSpec, run_dir: Path, cpus: int | None) -> list[str]:
     launch = spec.launch
     words = ["--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])]
     if launch.container and launch.container_runtime == "pyxis":
         words.append(f"--container-image={launch.container}")
-        mounts = [f"{path}:{path}" for path in (str(package_parent()),)] + list(launch.container_mounts)
+        mounts = [f"{path}:{path}" for path in (str(run_dir), str(package_parent()))] + list(launch.container_mounts)
         words.append(f"--container-mounts={','.join(mounts)}")
     return words
 
 
-def _mpirun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
+def _mpirun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     """Open MPI's mpirun; without a binding of its own, since ranks have threads (mpirun(1)).
 
     Under Slurm it starts its daemons through srun, which passes the job's environment on: no -x is needed.
@@ -98,7 +98,7 @@ def _mpirun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
     return ["mpirun", "-np", str(spec.resources.world_size), *mapping, "--bind-to", "none", *rank]
 
 
-def _horovodrun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
+def _horovodrun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     """Horovod's own launcher with its Gloo controller; other nodes are reached through ssh."""
     beside = Path(sys.executable).parent / "horovodrun"  # a virtual environment need not be on the job's PATH
     program = str(beside) if beside.exists() and not foreign_python(spec) else "horovodrun"
@@ -106,7 +106,7 @@ def _horovodrun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
             "--start-timeout", str(int(spec.launch.start_limit)), *rank]  # fmt: skip
 
 
-def _torchrun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
+def _torchrun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     """One torchrun agent a node; node rank is expanded inside the step, where it differs."""
     resources = spec.resources
     agent = [*python_module_of_torch(spec), f"--nnodes={resources.nodes}", f"--nproc-per-node={resources.local_size}",
@@ -116,7 +116,7 @@ def _torchrun(spec: JobSpec, rank: Sequence[str]) -> list[str]:
         return [*agent, "--node-rank=0", *where, *rank]
     cpus = spec.resources.cpus and spec.resources.cpus * resources.local_size
     step = ["srun", f"--nodes={resources.nodes}", f"--ntasks={resources.nodes}", "--ntasks-per-node=1",
-            *_srun_common(spec, cpus)]  # fmt: skip
+            *_srun_common(spec, run_dir, cpus)]  # fmt: skip
     inner = 'node=$SLURM_NODEID; agent=("${@:1:$1+1}"); exec "${agent[@]:1}" --node-rank="$node" "${@:$1+2}"'
     words = [*agent, *where]
     return [*step, "bash", "-c", inner, "torchrun", str(len(words)), *words, *rank]
@@ -128,7 +128,7 @@ def python_module_of_torch(spec: JobSpec) -> list[str]:
     return [python, "-m", "torch.distributed.run"]
 
 
-def _local(spec: JobSpec, rank: Sequence[str]) -> list[str]:
+def _local(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     """Processes of this machine."""
     return [sys.executable, "-m", "hpcsynapse.local_launcher", str(spec.resources.world_size), *rank]
 
@@ -161,4 +161,4 @@ def launch_words(spec: JobSpec, run_dir: Path) -> list[str]:
             f"launch.launcher = {spec.launch.launcher!r} does not work under {spec.queue.scheduler}; "
             f"use one of {', '.join(possible)}"
         )
-    return launcher.wrap(spec, rank_command(spec, run_dir))
+    return launcher.wrap(spec, run_dir, rank_command(spec, run_dir))

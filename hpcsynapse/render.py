@@ -50,8 +50,12 @@ def directive_value(value: object) -> str:
 
 
 def pattern_path(value: object) -> str:
-    """Escape a path for --output: sbatch expands `%` in file names, `%%` is one of them (sbatch(1))."""
-    return directive_value(str(value).replace("%", "%%"))
+    """Escape a path for --output: sbatch expands `%` in file names, `%%` is one of them (sbatch(1)).
+
+    A backslash turns that expansion off and is dropped, unless it is doubled (sbatch(1); Slurm 22.05, tried).
+    """
+    text = str(value)
+    return directive_value(text.replace("\\", "\\\\") if "\\" in text else text.replace("%", "%%"))
 
 
 def extra_directive(value: object) -> str:
@@ -59,7 +63,7 @@ def extra_directive(value: object) -> str:
     text = _checked(value)
     separator = "=" if text.startswith("--") else " "
     option, found, rest = text.partition(separator)
-    return option + found + directive_value(rest)
+    return option + found + (directive_value(rest) if found else "")
 
 
 def _checked(value: object) -> str:

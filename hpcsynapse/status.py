@@ -52,7 +52,8 @@ def statuses(runs: Sequence[RunDirectory]) -> list[RunStatus]:
     answers: dict[str, dict[str, JobStatus] | CommandError] = {
         scheduler: ask_queue(scheduler, job_ids) for scheduler, job_ids in open_jobs.items()
     }
-    return [_judge(run, submissions[run.path], exits[run.path], answers) for run in runs]
+    # Read again: a job may have ended between the first look and the queue's answer.
+    return [_judge(run, submissions[run.path], exits[run.path] or read_json(run.exit), answers) for run in runs]
 
 
 def ask_queue(scheduler: str, job_ids: Sequence[str]) -> dict[str, JobStatus] | CommandError:

@@ -74,7 +74,7 @@ def _short(value: float) -> float:
 
 
 def _write_csv(rows: Iterable[list[Any]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\r\n")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows(rows)
 

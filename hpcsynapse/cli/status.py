@@ -32,7 +32,7 @@ def command(names: tuple[str, ...], runs: str | None, as_json: bool, as_csv: boo
     elif as_csv:
         columns = [item.name for item in fields(RunStatus) if item.name not in ("progress", "failure")]
         extra = ["epoch", "step", "steps", "samples_per_s", "loss"]
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(columns + extra)
         for status in results:
             known = status.to_dict()

@@ -41,7 +41,7 @@ _TEXTS = ("strategy", "engine", "model", "data", "scaling", "flags")
 def to_csv(points: Iterable[ScalingPoint]) -> str:
     """Return RFC 4180 CSV with all columns; numbers in full precision, unknown values empty."""
     text = io.StringIO()
-    writer = csv.writer(text)
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for point in points:
         writer.writerow(asdict(point).values())

@@ -53,9 +53,10 @@ class Slurm(Scheduler):
         """Read squeue's lines; ids of pending arrays (`12_[0-10:2%3]`) are expanded."""
         found = {}
         for line in stdout.splitlines():
-            if _SEPARATOR not in line:
+            parts = [part.strip() for part in line.split(_SEPARATOR)]
+            if len(parts) != 4:
                 continue  # a banner
-            job_id, native, reason, nodes = [part.strip() for part in line.split(_SEPARATOR)][:4]
+            job_id, native, reason, nodes = parts
             native = native.partition(" ")[0].rstrip("+")  # sacct: `CANCELLED by 1000`
             status = JobStatus(
                 state=_STATES.get(native, "UNKNOWN"), native_state=native, nodes=nodes,

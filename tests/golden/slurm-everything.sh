@@ -24,8 +24,8 @@
 #SBATCH --open-mode=append
 #SBATCH --chdir="/home/me/my project"
 #SBATCH --switches=1@10:00
-#SBATCH -k""
-#SBATCH --nice""
+#SBATCH -k
+#SBATCH --nice
 
 # Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
 cd '/home/me/my project' || exit 1

@@ -38,7 +38,7 @@ MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMP
 export MASTER_PORT
 
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-srun --nodes=1 --ntasks=2 --ntasks-per-node=2 --kill-on-bad-exit=1 '--container-image=nvcr.io#nvidia/pytorch:25.01' --container-mounts=/opt/hpcsynapse/lib:/opt/hpcsynapse/lib,/scratch:/data python3 -c 'import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module('"'"'hpcsynapse.rank'"'"', None, '"'"'__main__'"'"', True)' /opt/hpcsynapse/lib /scratch/runs/slurm-pyxis -- python3 train.py &
+srun --nodes=1 --ntasks=2 --ntasks-per-node=2 --kill-on-bad-exit=1 '--container-image=nvcr.io#nvidia/pytorch:25.01' --container-mounts=/scratch/runs/slurm-pyxis:/scratch/runs/slurm-pyxis,/opt/hpcsynapse/lib:/opt/hpcsynapse/lib,/scratch:/data python3 -c 'import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module('"'"'hpcsynapse.rank'"'"', None, '"'"'__main__'"'"', True)' /opt/hpcsynapse/lib /scratch/runs/slurm-pyxis -- python3 train.py &
 launcher=$!
 trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
 while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done

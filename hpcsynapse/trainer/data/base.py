@@ -46,7 +46,7 @@ class ImageDataset:
     def __init__(
         self, images: NDArray[Any], labels: NDArray[Any], *, mean: Sequence[float], deviation: Sequence[float]
     ) -> None:
-        self.images = torch.from_numpy(np.ascontiguousarray(images))
+        self.images = torch.from_numpy(np.require(images, requirements=["C", "W"]))
         self.labels = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
         self._scale = (1.0 / torch.tensor(deviation, dtype=torch.float32)).reshape(1, -1, 1, 1)
         self._shift = (-torch.tensor(mean, dtype=torch.float32)).reshape(1, -1, 1, 1) * self._scale

@@ -100,10 +100,10 @@ def test_control_points_are_rare_when_steps_are_fast() -> None:
     StubReporter.stop_requested = True
     try:
         stopped = [control.stop_after_step() for _ in range(1000)]
+        assert any(stopped)
+        assert control.reason == "stop requested"
     finally:
         StubReporter.stop_requested = False
-    assert any(stopped)
-    assert control.reason == "stop requested"
 
 
 def test_validation_counts_every_sample_once() -> None:

@@ -16,7 +16,7 @@ def test_every_optimizer_makes_progress(name: str) -> None:
         optimizer.zero_grad()
         (weight**2).backward()
         optimizer.step()
-    assert abs(float(weight)) < 3.0
+    assert abs(weight.item()) < 3.0
 
 
 def test_settings_arrive() -> None:

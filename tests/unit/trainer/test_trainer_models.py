@@ -60,7 +60,9 @@ def test_dropout_is_an_option() -> None:
 
 
 def test_users_model(tmp_path, monkeypatch) -> None:
-    (tmp_path / "mine_model.py").write_text("import torch\ndef make(width=3):\n    return torch.nn.Linear(width, 2)\nx = 5\n")
+    (tmp_path / "mine_model.py").write_text(
+        "import torch\ndef make(width=3):\n    return torch.nn.Linear(width, 2)\nx = 5\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     assert models.create("mine_model:make", {"width": 4}, (1, 28, 28), 10).in_features == 4
     with pytest.raises(TrainError, match="no 'absent'"):

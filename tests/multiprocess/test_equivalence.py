@@ -1,0 +1,114 @@
+"""R ranks with batch B reach the parameters of one rank with batch R*B, whatever the engine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from jobs import Starter, need, parameters
+
+from hpcsynapse import timing
+from hpcsynapse.rundir import RunDirectory
+
+GLOBAL_BATCH = 16
+PARAMETERS = 53_002  # simple-cnn on 8x8 images
+SETTINGS = {"epochs": 2, "steps": 10, "momentum": 0.9, "weight_decay": 1e-4, "clip_norm": 1.0, "warmup_steps": 3}
+
+
+@pytest.fixture(scope="session")
+def single(references: Starter) -> RunDirectory:
+    return references("single", batch=GLOBAL_BATCH, **SETTINGS).succeed()
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+@pytest.mark.parametrize(
+    ("engine", "launcher", "controller"),
+    [
+        ("ddp", "", "gloo"),
+        ("ddp", "mpirun", "gloo"),
+        ("mpi", "mpirun", "mpi"),
+        ("horovod", "mpirun", "mpi"),
+        ("horovod", "horovodrun", "gloo"),
+    ],
+)
+def test_parameters_are_those_of_single(
+    starter: Starter, single: RunDirectory, engine: str, launcher: str, controller: str, ranks: int
+) -> None:
+    if (engine, launcher, ranks) == ("ddp", "mpirun", 4):
+        pytest.skip("covered with 2 ranks: DDP does not care who started it")
+    need(engine)
+    job = starter("many", ranks, launcher, engine=engine, batch=GLOBAL_BATCH // ranks, **SETTINGS)
+    run = job.succeed()
+    expected, found = parameters(single), parameters(run)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text)
+    status = job.status()
+    assert (status["state"], status["step"], status["engine"], status["controller"]) == (
+        "FINISHED", 10, engine, controller,
+    )  # fmt: skip
+    check_records(run, ranks, engine)
+    check_metrics(single, run)
+
+
+def check_records(run: RunDirectory, ranks: int, engine: str) -> None:
+    parts = timing.parts(run.timings)
+    assert [part.header["rank"] for part in parts] == list(range(ranks))
+    for part in parts:
+        assert part.count == 10
+        assert part.header["engine"] == engine
+        assert part.header["communicate"] == ("complete" if engine == "mpi" else "exposed")
+        assert part.header["parameters"] == PARAMETERS
+        assert part.header["bytes_per_step"] == 4 * PARAMETERS
+    names = [name for name, _, _ in timing.FIELDS]
+    for _, record in timing.iterate(run.timings):
+        values = dict(zip(names, record, strict=True))
+        assert values["samples"] == GLOBAL_BATCH // ranks
+        assert values["forward"] > 0 < values["backward"]
+        assert values["communicate"] >= 0
+        assert sum(values[phase] for phase in timing.PHASES) <= values["total"] * 1.001
+
+
+def check_metrics(single: RunDirectory, run: RunDirectory) -> None:
+    expected, found = (each.read_history()[-1]["result"] for each in (single, run))
+    assert found["accuracy"] == pytest.approx(expected["accuracy"])
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+def test_history_tells_the_states(single: RunDirectory) -> None:
+    states = [record["state"] for record in single.read_history()]
+    assert states[:3] == ["CREATED", "SETUP", "TRAINING"]
+    assert {"EVALUATING", "SAVING"} <= set(states)
+    assert states[-1] == "FINISHED"
+
+
+def test_buffers_of_batch_norm_are_averaged(starter: Starter) -> None:
+    """Running statistics differ between ranks while training; what is saved and validated is their mean."""
+    job = starter(
+        "norm", 2, engine="ddp", batch=8, steps=2, model="resnet56", model_args={"n": 1}, seed=3,
+        data_args={"shape": [3, 8, 8], "samples": 64, "validation": 9},
+    )  # fmt: skip
+    run = job.succeed()
+    buffers = {name: value for name, value in parameters(run).items() if "running" in name}
+    assert buffers
+    assert all(torch.isfinite(value).all() for value in buffers.values())
+    assert job.status()["metrics"].keys() == {"accuracy", "loss"}
+
+
+def test_world_of_one_is_refused(starter: Starter) -> None:
+    """mpi4py under `horovodrun --gloo` comes up as a world of one in every process."""
+    need("mpi")
+    need("horovod")
+    job = starter("alone", 2, "horovodrun", engine="mpi", batch=8, steps=2)
+    assert any(job.wait())
+    assert "a world of one where 2 ranks were asked for" in job.output()
+    assert job.status()["state"] == "FAILED"
+
+
+def test_missing_rank_is_named(starter: Starter) -> None:
+    run = starter.create("absent", 2, engine="ddp", batch=8, steps=2)
+    text = run.run_toml.read_text().replace("start_limit = 60.0", "start_limit = 3.0")
+    run.run_toml.write_text(text)
+    job = starter.start(run, 2)
+    job.processes[1].kill()
+    assert job.wait(60)[0] == 1
+    assert "ranks 1 did not come to 127.0.0.1" in job.output()

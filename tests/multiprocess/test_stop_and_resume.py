@@ -1,0 +1,111 @@
+"""Stopping and continuing: the parameters are those of the run that was never interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+from jobs import Job, Starter, need, parameters
+
+from hpcsynapse.rundir import RunDirectory
+
+# Dropout is on: a resumed run must draw the same random numbers too.
+SETTINGS = {"model_args": {"dropout": 0.3}, "batch": 8, "checkpoint_every": 0, "validate_every": 0}
+
+
+def pace(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Make every batch take so long that a test can act between steps (see slow_data.py)."""
+    monkeypatch.setenv("SLOW_DATA_SECONDS", str(seconds))
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
+
+
+def slow(**settings: object) -> dict[str, object]:
+    return {**SETTINGS, "data": "slow_data:load", "data_args": {}, "model_args": {"dropout": 0.3, "shape": [1, 8, 8]},
+            **settings}  # fmt: skip
+
+
+def stop(job: Job, how: str) -> None:
+    if how == "file":
+        job.run.request_stop("test")
+    else:
+        os.kill(job.ranks()[-1], signal.Signals[how])
+
+
+def equal(first: RunDirectory, second: RunDirectory, exactly: bool) -> None:
+    expected, found = parameters(first), parameters(second)
+    for name, value in expected.items():
+        if exactly:
+            assert torch.equal(found[name], value), name
+        else:
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "engine", "launcher", "how"),
+    [
+        (1, "ddp", "", "file"),
+        (1, "ddp", "", "SIGUSR1"),
+        (2, "ddp", "", "SIGTERM"),
+        (2, "ddp", "", "file"),
+        (2, "mpi", "mpirun", "file"),
+        (2, "horovod", "mpirun", "file"),
+    ],
+)
+def test_stopped_in_mid_epoch_and_resumed(
+    starter: Starter, monkeypatch: pytest.MonkeyPatch, ranks: int, engine: str, launcher: str, how: str
+) -> None:
+    need(engine)
+    pace(monkeypatch, 0.04)
+    settings = slow(engine=engine, steps=70, checkpoint_every=1)
+    job = starter("stopped", ranks, launcher, **settings)
+    job.until_step(2)
+    stop(job, how)
+    run = job.succeed()
+    status = job.status()
+    assert status["state"] == "STOPPED", job.output()
+    steps_per_epoch = 96 // 8 // ranks
+    assert 2 <= status["step"] < 70
+    assert (run.checkpoints / f"step-{status['step']:09d}.pt").is_file()
+    assert run.read_history()[-1]["state"] == "STOPPED"
+    run.stop.unlink(missing_ok=True)
+    pace(monkeypatch, 0.0)
+    resumed = starter.start(run, ranks, launcher)
+    resumed.succeed()
+    assert resumed.status()["state"] == "FINISHED"
+    assert f"resumed from step {status['step']} in epoch {status['step'] // steps_per_epoch}" in resumed.output()
+    whole = starter("whole", ranks, launcher, **settings).succeed()
+    equal(whole, run, exactly=ranks == 1 or engine != "horovod")
+
+
+def test_stop_waits_for_no_step(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop is seen within a second or two although steps are far faster than that."""
+    job = starter("fast", steps=10**7, batch=4, validate_every=0, checkpoint_every=0)
+    job.until_step(200)
+    asked = time.monotonic()
+    job.run.request_stop("test")
+    job.succeed()
+    assert time.monotonic() - asked < 30  # generous: other work runs here
+    assert job.status()["state"] == "STOPPED"
+
+
+def test_finished_run_is_left_as_it_is(starter: Starter) -> None:
+    run = starter("done", steps=5, batch=8).succeed()
+    before = parameters(run)
+    starter.start(run).succeed()
+    assert all(torch.equal(before[name], value) for name, value in parameters(run).items())
+    assert run.read_history()[-1]["state"] == "FINISHED"
+
+
+def test_damaged_newest_checkpoint(starter: Starter) -> None:
+    run = starter("damaged", epochs=3, batch=8).succeed()
+    newest = sorted(run.checkpoints.glob("step-*.pt"))[-1]
+    expected = parameters(run)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    job = starter.start(run)
+    job.succeed()
+    assert "is damaged" in job.output()
+    assert "resumed from step 24" in job.output()
+    assert all(torch.equal(expected[name], value) for name, value in parameters(run).items())

@@ -1,0 +1,145 @@
+"""The command line as its users type it: exit codes, where text goes, and what is left behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+
+def hpcsynapse(*arguments: str, timeout: float = 120, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "hpcsynapse", *arguments], capture_output=True, text=True,
+                          timeout=timeout, env={**os.environ, **environ}, stdin=subprocess.DEVNULL)  # fmt: skip
+
+
+def test_the_run_of_a_users_program_from_submit_to_the_end(workdir: Path) -> None:
+    done = hpcsynapse("submit", "--scheduler", "local", "--name", "mine", "--ranks-per-node", "2", "--follow", "--",
+                      "bash", "-c", 'echo "rank $RANK: $1"', "x", "a  b")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("run mine  job ")
+    assert lines[-1].startswith("FINISHED")
+    assert "\x1b" not in done.stdout
+    assert hpcsynapse("logs", "mine", "--rank", "1").stdout == "rank 1: a  b\n"
+    assert "rank 0: a  b" in hpcsynapse("logs", "mine", "-f").stdout
+    assert "mine  FINISHED" in hpcsynapse("status").stdout
+    status = json.loads(hpcsynapse("status", "mine", "--json").stdout)[0]
+    assert (status["state"], status["exit_code"]) == ("FINISHED", 0)
+    rows = list(csv.DictReader(io.StringIO(hpcsynapse("status", "--csv").stdout)))
+    assert [row["state"] for row in rows] == ["FINISHED"]
+    assert "has ended already" in hpcsynapse("stop", "mine").stdout
+    assert "has ended already" in hpcsynapse("cancel", "mine").stdout
+
+
+def test_a_failed_run_shows_rank_and_log_and_exits_1(workdir: Path) -> None:
+    done = hpcsynapse("submit", "--scheduler", "local", "-f", "--", "bash", "-c", "echo the reason; exit 4")
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout and "rank 0" in done.stdout and "exit code 4" in done.stdout
+    assert "the reason" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sumbit"], ["did you mean 'submit'"]),
+        (["submit", "--nods", "4"], ["--nods"]),
+        (["submit", "--nodes", "none"], ["--nodes", "none"]),
+        (["submit", "--nodes", "0"], ["resources.nodes = 0"]),
+        (["submit", "--scheduler", "local", "--nodes", "4", "--gpus", "4"], ["4 nodes x 4 GPUs", "--emulate"]),
+        (["submit", "--scheduler", "local", "--", "no-such-program"], ["no-such-program"]),
+        (["submit", "--scheduler", "local", "--", "python", "no-such-script.py"], ["no-such-script.py"]),
+        (["submit", "--scheduler", "local", "--data", "cifar10"], ["cifar10", "--data-path"]),
+        (["submit", "--scheduler", "local", "--data", "mnist", "--data-path", "nowhere"], ["nowhere", "does not exist"]),
+        (["submit", "--scheduler", "local", "--model", "simple-cn"], ["simple-cn", "simple-cnn"]),
+        (["submit", "--scheduler", "local", "--model", "nomodule:Net"], ["nomodule"]),
+        (["submit", "--engine", "mpi", "--ranks-per-node", "2", "--launcher", "local"], ["mpirun"]),
+        (["submit", "--scheduler", "local", "--launcher", "srun"], ["srun", "local"]),
+        (["submit", "absent.toml"], ["absent.toml"]),
+        (["submit", "--set", "train.lrr=1"], ["train.lrr", "'lr'"]),
+        (["submit", "--env", "NOVALUE"], ["NOVALUE", "KEY=VALUE"]),
+        (["submit", "--name", "a b"], ["'a b'"]),
+        (["submit", "--scheduler", "local", "--site", "absent"], ["absent", "hpcsynapse init"]),
+        (["submit", "--scheduler", "local", "--runs", "/proc/nothing"], ["/proc"]),
+        (["status", "absent"], ["no run 'absent'"]),
+        (["logs", "absent"], ["no run 'absent'"]),
+        (["cancel", "absent"], ["no run 'absent'"]),
+        (["report", "absent"], ["absent"]),
+    ],
+)  # fmt: skip
+def test_wrong_usage_exits_2_says_why_and_writes_nothing(workdir: Path, arguments: list[str], words: list[str]) -> None:
+    done = hpcsynapse(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert list(workdir.iterdir()) == []
+
+
+def test_check_lists_findings_and_exits_2_for_errors(workdir: Path) -> None:
+    good = hpcsynapse("check", "--scheduler", "local")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "ok" in good.stdout and "ERROR" not in good.stdout and "auto would take" in good.stdout
+    bad = hpcsynapse("check", "--scheduler", "local", "--nodes", "2", "--json")
+    assert bad.returncode == 2
+    assert any(item["level"] == "error" and item["subject"] == "resources" for item in json.loads(bad.stdout))
+    assert list(workdir.iterdir()) == []
+
+
+def test_check_compiles_a_script_without_running_it(workdir: Path) -> None:
+    (workdir / "broken.py").write_text("def f(:\n")
+    (workdir / "local.py").write_text("open('RAN', 'w')\ntorch.cuda.set_device(int(os.environ['LOCAL_RANK']))\n")
+    done = hpcsynapse("check", "--scheduler", "local", "--", "python", "broken.py")
+    assert done.returncode == 2 and "broken.py" in done.stdout
+    done = hpcsynapse("check", "--scheduler", "slurm", "--gpus", "2", "--", "python", "local.py")
+    assert "--pin local-rank" in done.stdout
+    assert not (workdir / "RAN").exists()
+
+
+def test_render_prints_only_the_job_file_or_writes_a_new_folder(workdir: Path) -> None:
+    done = hpcsynapse("render", "--scheduler", "slurm", "--nodes", "2", "--gpus", "4", "--name", "r", "--", "true")
+    assert done.returncode == 0 and done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=r\n")
+    assert list(workdir.iterdir()) == []
+    done = hpcsynapse("render", "--scheduler", "slurm", "--out", "folder", "--", "true")
+    assert done.stdout == f"{workdir}/folder/job.sh\n"
+    assert tomllib.loads((workdir / "folder" / "run.toml").read_text())["name"] == "folder"
+    assert hpcsynapse("render", "--scheduler", "slurm", "--out", "folder", "--", "true").returncode == 2
+
+
+def test_run_toml_and_options_together(workdir: Path) -> None:
+    (workdir / "run.toml").write_text('name = "fromfile"\n[resources]\nnodes = 2\n[queue]\nscheduler = "slurm"\n')
+    done = hpcsynapse("render", "run.toml", "--nodes", "3", "--set", "queue.qos=high", "--", "true", "--help")
+    assert "--nodes=3" in done.stdout and "--qos=high" in done.stdout and "job-name=fromfile" in done.stdout
+    assert "true --help" in done.stdout
+
+
+def test_init_writes_a_site_file_that_is_then_used(workdir: Path, tmp_path: Path) -> None:
+    config = str(tmp_path / "config")
+    done = hpcsynapse("init", "--yes", XDG_CONFIG_HOME=config)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "config" / "hpcsynapse" / "site.toml"
+    site = tomllib.loads(path.read_text())
+    assert site["queue"]["scheduler"] == "local" and site["site"]["cpus_per_node"] == os.cpu_count()
+    assert hpcsynapse("init", "--yes", XDG_CONFIG_HOME=config).returncode == 2
+    too_many = str(os.cpu_count() + 1)  # type: ignore[operator]
+    done = hpcsynapse("check", "--cpus", too_many, "--", "true", XDG_CONFIG_HOME=config)
+    assert done.returncode == 2 and "CPU cores" in done.stdout
+
+
+def test_completion_is_offered_for_the_usual_shells() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        done = hpcsynapse("--version", _HPCSYNAPSE_COMPLETE=f"{shell}_source")
+        assert "hpcsynapse" in done.stdout and done.returncode == 0
+
+
+def test_a_closed_pipe_is_no_traceback(workdir: Path) -> None:
+    done = subprocess.run(f"{sys.executable} -m hpcsynapse render --scheduler slurm -- true | head -n 1", shell=True,
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.stdout == "#!/bin/bash\n" and "Traceback" not in done.stderr

@@ -1,0 +1,227 @@
+"""The life cycle of runs on the local scheduler: real scripts, real processes, real signals, no training framework."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpcsynapse
+from hpcsynapse.errors import CheckError, SpecError, SubmitError
+from hpcsynapse.rundir import RunDirectory, read_json, write_json
+from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
+from hpcsynapse.status import RunStatus, statuses
+from hpcsynapse.submission import Submission
+
+LOCAL = QueueOptions(scheduler="local")
+
+
+@pytest.fixture
+def runs(workdir: Path) -> Path:
+    return workdir / "runs"
+
+
+def start(runs: Path, *command: str, ranks: int = 1, **more: Any) -> Submission:
+    resources = ResourceRequest(ranks_per_node=ranks, time=more.pop("time", "5m"))
+    return hpcsynapse.submit(JobSpec(command=command, resources=resources, queue=LOCAL, **more), runs)
+
+
+def wait_for(run: RunDirectory, wanted: Callable[[RunStatus], bool], seconds: float = 60) -> RunStatus:
+    limit = time.monotonic() + seconds
+    while True:
+        status = statuses([run])[0]
+        if wanted(status):
+            return status
+        assert time.monotonic() < limit, status
+        time.sleep(0.05)
+
+
+def ended(status: RunStatus) -> bool:
+    return status.state in ("FINISHED", "STOPPED", "FAILED", "LOST")
+
+
+def test_a_run_finishes_and_says_what_every_rank_saw(runs: Path) -> None:
+    show = "echo $RANK/$WORLD_SIZE/$LOCAL_RANK/$NODE_RANK/$MASTER_ADDR/[$CUDA_VISIBLE_DEVICES]/$OMP_NUM_THREADS"
+    done = start(runs, "bash", "-c", show, ranks=2, launch=LaunchOptions(env={"A": "1"}))
+    status = wait_for(done.run, ended)
+    assert (status.state, status.exit_code, status.failure) == ("FINISHED", 0, {})
+    assert [done.run.rank_log(rank).read_text() for rank in (0, 1)] == [
+        "0/2/0/0/127.0.0.1/[]/1\n",
+        "1/2/1/0/127.0.0.1/[]/1\n",
+    ]
+    placement = read_json(done.run.placement)
+    assert placement is not None and placement["verified"]
+    assert [rank["rank"] for rank in placement["ranks"]] == [0, 1]
+    assert done.run.load_spec() == done.spec
+
+
+def test_run_toml_repeats_the_run(runs: Path) -> None:
+    from hpcsynapse import settings
+
+    first = start(runs, "bash", "-c", "echo hello", name="once")
+    wait_for(first.run, ended)
+    again = hpcsynapse.submit(settings.load(first.run.run_toml), runs)
+    assert again.run.name == "once-2"
+    wait_for(again.run, ended)
+    assert again.run.rank_log(0).read_text() == "hello\n"
+    old, new = first.run.load_spec().to_dict(), again.run.load_spec().to_dict()
+    assert old | {"name": ""} == new | {"name": ""}
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "reason"),
+    [
+        ("echo before the end; exit 3", 3, "exit code 3"),
+        ("echo before the end; kill -9 $$", 137, "killed by SIGKILL"),
+        ("echo before the end; kill -SEGV $$", 139, "killed by SIGSEGV"),
+    ],
+)
+def test_the_first_rank_that_fails_ends_the_run_and_is_named(runs: Path, command: str, code: int, reason: str) -> None:
+    script = f"if [ $RANK = 1 ]; then {command}; else sleep 600; fi"
+    done = start(runs, "bash", "-c", script, ranks=3)
+    status = wait_for(done.run, ended)
+    assert (status.state, status.exit_code) == ("FAILED", code)
+    assert status.failure["rank"] == 1
+    assert f"rank 1 on {status.failure['host']}: {reason}" in status.reason
+    assert status.failure["log"] == ["before the end"]
+
+
+def test_a_program_that_is_missing_at_run_time_is_named(runs: Path, workdir: Path) -> None:
+    script = workdir / "program"
+    script.write_text('#!/bin/bash\nrm "$0"\nexit 5\n')
+    script.chmod(0o755)
+    first = start(runs, "./program")
+    assert wait_for(first.run, ended).exit_code == 5
+    with pytest.raises(CheckError, match="not found or not executable"):
+        start(runs, "./program")
+    assert [run.name for run in RunDirectory.all(runs)] == [first.run.name]
+
+
+def test_cancel_ends_every_process_of_the_run(runs: Path, workdir: Path) -> None:
+    from hpcsynapse.status import request_cancel
+
+    script = "trap '' TERM; sleep 600 & echo $! >> pids; echo $$ >> pids; wait; wait"
+    done = start(runs, "bash", "-c", script, ranks=2)
+    pids = workdir / "pids"
+    limit = time.monotonic() + 30
+    while not (pids.exists() and len(pids.read_text().split()) == 4):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    request_cancel(done.run)
+    status = wait_for(done.run, ended)
+    assert (status.state, status.reason) == ("STOPPED", "cancelled")
+    for pid in pids.read_text().split():
+        stat = Path(f"/proc/{pid}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_the_time_limit_ends_a_run(runs: Path) -> None:
+    done = start(runs, "sleep", "600", time="2s")
+    status = wait_for(done.run, ended)
+    assert status.state == "FAILED"
+    assert "time limit reached" in status.reason
+
+
+def test_a_job_script_killed_outright_leaves_a_lost_run(runs: Path) -> None:
+    done = start(runs, "sleep", "600")
+    wait_for(done.run, lambda status: status.state == "TRAINING")
+    pid = int(done.job_id.split(":")[1])
+    from hpcsynapse.schedulers.local import _descendants
+
+    everything = _descendants(pid)
+    for one in everything:
+        os.kill(one, signal.SIGKILL)
+    status = wait_for(done.run, ended)
+    assert status.state == "LOST"
+
+
+def test_states_without_a_queue_are_judged_by_what_lies_there(runs: Path) -> None:
+    done = start(runs, "true")
+    wait_for(done.run, ended)
+    submission = read_json(done.run.submission)
+    assert submission is not None
+    done.run.exit.unlink()
+    assert statuses([done.run])[0].state == "LOST"
+    write_json(done.run.submission, {**submission, "job_id": "elsewhere:1:2"})
+    assert "ask there" in statuses([done.run])[0].reason
+    done.run.submission.unlink()
+    assert statuses([done.run])[0].state == "CREATED"
+    write_json(done.run.submission, {**submission, "job_id": None, "error": "no"})
+    assert statuses([done.run])[0].reason == "not submitted: no"
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"exit_code": "x"}', b"[]"])
+def test_damaged_files_never_break_status(runs: Path, damage: bytes) -> None:
+    done = start(runs, "true")
+    wait_for(done.run, ended)
+    for path in (done.run.exit, done.run.status, done.run.placement, done.run.submission, done.run.history):
+        content = path.read_bytes()
+        path.write_bytes(damage)
+        assert statuses([done.run])[0].state in ("FINISHED", "LOST", "FAILED", "CREATED")
+        path.write_bytes(content)
+
+
+def test_more_than_this_machine_is_refused_with_what_to_type(runs: Path) -> None:
+    with pytest.raises(CheckError, match=r"--emulate") as caught:
+        hpcsynapse.submit(JobSpec(command=("true",), resources=ResourceRequest(nodes=4, gpus=4), queue=LOCAL), runs)
+    assert "--nodes 1" in str(caught.value)
+    assert not runs.exists()
+
+
+def test_emulate_runs_every_rank_of_a_larger_request_here(runs: Path) -> None:
+    spec = JobSpec(command=("bash", "-c", "echo $RANK.$NODE_RANK.$LOCAL_RANK"), launch=LaunchOptions(emulate=True),
+                   resources=ResourceRequest(nodes=2, gpus=2))  # fmt: skip
+    done = hpcsynapse.submit(spec, runs)
+    assert wait_for(done.run, ended).state == "FINISHED"
+    assert [done.run.rank_log(rank).read_text().strip() for rank in range(4)] == ["0.0.0", "1.0.1", "2.1.0", "3.1.1"]
+
+
+def test_a_queue_that_refuses_leaves_a_failed_run(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    for name, text in (("sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1"), ("srun", "true")):
+        (fake / name).write_text(f"#!/bin/bash\n{text}\n")
+        (fake / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
+    with pytest.raises(SubmitError, match="Invalid account"):
+        hpcsynapse.submit(JobSpec(name="x", command=("true",), queue=QueueOptions(scheduler="slurm")), runs)
+    status = statuses(list(RunDirectory.all(runs)))[0]
+    assert (status.name, status.state) == ("x", "FAILED")
+    assert "Invalid account" in status.reason
+
+
+def test_submit_killed_at_any_instant_leaves_a_folder_that_status_reads(runs: Path, workdir: Path) -> None:
+    environ = {**os.environ, "HPCSYNAPSE_RUNS": str(runs)}
+    for delay in (0.02, 0.05, 0.08, 0.1, 0.12, 0.15, 0.2):
+        child = subprocess.Popen([sys.executable, "-m", "hpcsynapse", "submit", "--scheduler", "local", "--", "true"],
+                                 env=environ, stdout=subprocess.DEVNULL)  # fmt: skip
+        time.sleep(delay)
+        child.kill()
+        child.wait()
+        listing = subprocess.run([sys.executable, "-m", "hpcsynapse", "status", "--json"], env=environ, timeout=60,
+                                 capture_output=True, text=True)  # fmt: skip
+        assert listing.returncode == 0, listing.stderr
+        assert isinstance(json.loads(listing.stdout), list)
+    for run in RunDirectory.all(runs):
+        wait_for(run, lambda status: ended(status) or status.state == "CREATED")
+
+
+def test_resubmission_needs_an_existing_job_file(runs: Path) -> None:
+    from hpcsynapse.submission import resubmit
+
+    done = start(runs, "bash", "-c", "echo again")
+    wait_for(done.run, ended)
+    second = resubmit(done.run)
+    assert wait_for(second.run, ended).state == "FINISHED"
+    assert second.run.rank_log(0).read_text() == "again\nagain\n"
+    (done.run.path / "job.sh").unlink()
+    with pytest.raises(SpecError, match="no job file"):
+        resubmit(done.run)

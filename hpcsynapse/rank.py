@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -42,10 +44,8 @@ def main() -> int:
         return 1
     if identity.rank == 0:
         _announce(run, "TRAINING" if spec.command else "SETUP", attempt)
-    code = _run(program, run, identity)
-    if code:
-        _record_failure(run, attempt, identity.rank, code, _describe(code))
-    elif identity.rank == 0 and spec.command:
+    code = _run(program, run, identity.rank, attempt)
+    if not code and identity.rank == 0 and spec.command:
         _announce(run, "FINISHED", attempt)
     return code
 
@@ -92,11 +92,13 @@ def _gather(run: RunDirectory, spec: JobSpec, attempt: str) -> None:
         # Creating a file here makes NFS clients look at the directory again instead of trusting a cached listing.
         (folder / ".look").touch()
         (folder / ".look").unlink(missing_ok=True)
+        # Looked at before the evidence: a rank that had shown its evidence may well have failed since.
+        failed = {int(path.stem[8:]) for path in folder.glob("failure-*.json")}
         for path in folder.glob("rank-*.json"):
             rank = int(path.stem[5:])
             if rank not in found and (item := read_json(path)):
                 found[rank] = item
-        if any(folder.glob("failure-*.json")):
+        if failed - found.keys():
             break  # a rank that could not be placed has said why; there is nothing to wait for
         if len(found) < world:
             time.sleep(pause)
@@ -112,22 +114,45 @@ def _gather(run: RunDirectory, spec: JobSpec, attempt: str) -> None:
         raise PlacementError(problem)
 
 
-def _run(program: list[str], run: RunDirectory, identity: RankIdentity) -> int:
-    """Run the program with its output in the rank's log, passing signals on; return its exit code."""
-    with run.rank_log(identity.rank).open("ab") as log:
+def _run(program: list[str], run: RunDirectory, rank: int, attempt: str) -> int:
+    """Run the program with its output in the rank's log, passing signals on; record a failure, return its exit code.
+
+    SIGTERM is put on record at once, since the SIGKILL that may follow leaves no time for it.
+    """
+    told_to_end = False
+    with run.rank_log(rank).open("ab") as log:
         try:
-            child = subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT)  # argv, no shell
+            child = subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent)
         except OSError as error:
             log.write(f"hpcsynapse: cannot start {program[0]!r}: {error.strerror}\n".encode())
-            return 127 if isinstance(error, FileNotFoundError) else 126
+            code = 127 if isinstance(error, FileNotFoundError) else 126
+            _record_failure(run, attempt, rank, code, _describe(code))
+            return code
 
         def forward(number: int, _frame: FrameType | None) -> None:
+            nonlocal told_to_end
             child.send_signal(number)
+            if number == signal.SIGTERM and not told_to_end:
+                told_to_end = True
+                _record_failure(run, attempt, rank, 128 + number, _describe(128 + number), told_to_end=True)
 
         for number in _FORWARDED:
             signal.signal(number, forward)
         code = child.wait()
-    return 128 - code if code < 0 else code
+    code = 128 - code if code < 0 else code
+    if code:
+        _record_failure(run, attempt, rank, code, _describe(code), told_to_end=told_to_end)
+    elif told_to_end:
+        run.failure(attempt, rank).unlink(missing_ok=True)
+    return code
+
+
+def _end_with_parent() -> None:
+    """Let the kernel kill the program when this process is killed (prctl(2)): it must not keep the device busy."""
+    with suppress(ImportError, OSError, AttributeError):  # a Python without ctypes, or not Linux
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
 
 
 def _describe(code: int) -> str:
@@ -139,10 +164,11 @@ def _describe(code: int) -> str:
     return {75: "no progress within the wait limit", 127: "program not found"}.get(code, f"exit code {code}")
 
 
-def _record_failure(run: RunDirectory, attempt: str, rank: int, code: int, reason: str) -> None:
-    import socket
-
-    record = {"rank": rank, "host": socket.gethostname(), "code": code, "reason": reason, "time": time.time()}
+def _record_failure(
+    run: RunDirectory, attempt: str, rank: int, code: int, reason: str, *, told_to_end: bool = False
+) -> None:  # fmt: skip
+    record = {"rank": rank, "host": socket.gethostname(), "code": code, "reason": reason, "time": time.time(),
+              "told_to_end": told_to_end}  # fmt: skip
     write_json(run.failure(attempt, rank), record)
 
 

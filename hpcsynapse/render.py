@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,10 @@ def _checked(value: object) -> str:
     return text
 
 
-def environment(spec: JobSpec) -> jinja2.Environment:
+@cache
+def environment(template_dir: str | None) -> jinja2.Environment:
     """Return the template engine: the site's own folder before the built-in one, undefined names are errors."""
-    folders = [str(builtin_templates())]
-    if spec.site.template_dir:
-        folders.insert(0, spec.site.template_dir)
+    folders = [*([template_dir] if template_dir else []), str(builtin_templates())]
     # No HTML is made: autoescape would damage shell text. The filters below are what keeps values in their place.
     engine = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders), undefined=jinja2.StrictUndefined, autoescape=False,  # noqa: S701
@@ -98,7 +98,7 @@ def render(spec: JobSpec, run_dir: Path) -> str:
     """
     scheduler = create(spec.queue.scheduler)
     try:
-        template = environment(spec).get_template(scheduler.template)
+        template = environment(spec.site.template_dir).get_template(scheduler.template)
         text = template.render(context(spec, run_dir, scheduler))
     except jinja2.TemplateNotFound as error:
         raise RenderError(f"template {error.name!r} is neither in the site's folder nor built in") from None
@@ -136,6 +136,7 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any
         "port_line": _tool("ports"),
         "hostlist_line": _tool("hostlist"),
         "merge_line": _tool("timing", str(run_dir / "timings")),
+        "failure_line": _tool("failure", str(run_dir)),
         "stop_signal": _stop_signal(spec),
     }
 

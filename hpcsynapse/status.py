@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hpcsynapse import process, timing
 from hpcsynapse.errors import CommandError, HpcSynapseError
+from hpcsynapse.failure import first_failure
 from hpcsynapse.rundir import RunDirectory, read_json
 from hpcsynapse.schedulers import SCHEDULERS, create
 from hpcsynapse.schedulers.base import JobStatus
@@ -46,7 +46,8 @@ def statuses(runs: Sequence[RunDirectory]) -> list[RunStatus]:
     for run in runs:
         submission = submissions[run.path]
         scheduler, job_id = submission.get("scheduler"), submission.get("job_id")
-        finished = (exits[run.path] or {}).get("exit_code") == 0
+        ended = exits[run.path] or {}
+        finished = ended.get("exit_code") == 0 and not ended.get("signal")
         if scheduler in SCHEDULERS and isinstance(job_id, str) and not finished:
             open_jobs.setdefault(str(scheduler), []).append(job_id)
     answers: dict[str, dict[str, JobStatus] | CommandError] = {
@@ -91,7 +92,9 @@ def _judge(
     if "error" in submission:
         return RunStatus(**facts, state="FAILED", reason=f"not submitted: {submission['error']}")
     requeued = job is not None and job.state == "QUEUED"
-    if ended is not None and not requeued:
+    # The queue told the script to end, and decides only now: time limit, cancelled, or queued once more.
+    undecided = job is not None and job.state == "RUNNING" and ended is not None and bool(ended.get("signal"))
+    if ended is not None and not requeued and not undecided:
         return _ended(run, facts, ended, job, progress)
     if job is not None and job.state in ("QUEUED", "RUNNING"):
         state = "QUEUED" if job.state == "QUEUED" else _running_state(progress)
@@ -101,11 +104,13 @@ def _judge(
         reason = str(answer) if isinstance(answer, CommandError) else (job.reason if job else "")
         return RunStatus(**facts, state=_running_state(progress) if progress else last, reason=reason,
                          progress=progress)  # fmt: skip
+    if job is not None and job.state == "COMPLETED":  # exit.json is late, or the file system was full
+        return _ended(run, facts, {"exit_code": 0}, job, progress)
     if job is not None:  # ended in the queue before the job script could say so
         state = "STOPPED" if job.state == "CANCELLED" else "FAILED"
         failure = first_failure(run)
-        return RunStatus(**facts, state=state, reason=_reason(job.native_state, job.reason, failure),
-                         progress=progress, failure=failure)  # fmt: skip
+        reason = _reason(job.native_state, job.reason, failure) or "the job script was killed; see logs/job.log"
+        return RunStatus(**facts, state=state, reason=reason, progress=progress, failure=failure)
     if not job_id:
         return RunStatus(**facts, state="CREATED", reason="never handed to a queue", progress=progress)
     if _cancel_requested(run):
@@ -140,10 +145,9 @@ def _ended(
 
 def _reason(native: str, detail: str, failure: dict[str, Any]) -> str:
     words = {"TIMEOUT": "time limit reached", "NODE_FAIL": "a node failed", "OUT_OF_MEMORY": "out of memory",
-             "FAILED": "", "CANCELLED": "cancelled", "COMPLETED": "ended without an exit file"}  # fmt: skip
+             "FAILED": "", "CANCELLED": "cancelled"}  # fmt: skip
     parts = [words.get(native, native.lower()), "" if detail in ("NonZeroExitCode", native) else detail]
-    secondary = failure.get("signal_term") and native in ("TIMEOUT", "CANCELLED")
-    if failure and not secondary:
+    if failure and (failure["by_itself"] or native not in ("TIMEOUT", "CANCELLED")):
         parts.append(f"rank {failure['rank']} on {failure['host']}: {failure['reason']}")
     return "; ".join(part for part in parts if part)
 
@@ -151,7 +155,8 @@ def _reason(native: str, detail: str, failure: dict[str, Any]) -> str:
 def _cancel_requested(run: RunDirectory) -> bool:
     history = run.read_history()
     queued = max((index for index, item in enumerate(history) if item["state"] == "QUEUED"), default=0)
-    return any(item.get("request") == "cancel" for item in history[queued:])
+    requests = [item["request"] for item in history[queued:] if "request" in item]
+    return requests[-1:] == ["cancel"]
 
 
 def _progress(run: RunDirectory) -> dict[str, Any]:
@@ -165,46 +170,15 @@ def _progress(run: RunDirectory) -> dict[str, Any]:
     return report
 
 
-def first_failure(run: RunDirectory, attempt: str = "") -> dict[str, Any]:
-    """Return the first rank that failed by itself in the newest start of the job, with the last lines of its log.
-
-    Ranks that were ended by SIGTERM, or that lost a peer afterwards, come after the one that caused it.
-    """
-    root = run.path / "evidence"
-    folders: Iterable[Any] = [root / attempt] if attempt and (root / attempt).is_dir() else _newest(root)
-    records = []
-    for folder in folders:
-        records = [record for path in folder.glob("failure-*.json") if (record := read_json(path))]
-    records = [record for record in records if {"rank", "host", "code", "reason", "time"} <= record.keys()]
-    if not records:
-        return {}
-    first = min(records, key=lambda record: (record["code"] == 143, record["time"]))
-    return {**first, "signal_term": first["code"] == 143, "log": tail(run, int(first["rank"]))}
-
-
-def _newest(root: Any) -> list[Any]:
-    try:
-        folders = sorted((path for path in root.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    except OSError:
-        return []
-    return folders[-1:]
-
-
-def tail(run: RunDirectory, rank: int, lines: int = 15) -> list[str]:
-    """Return the last lines of a rank's log."""
-    try:
-        with run.rank_log(rank).open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - 16384))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return []
-
-
 def request_cancel(run: RunDirectory) -> None:
     """Tell the queue to end a run's job; raises CommandError with the queue's answer when it does not."""
     submission = read_json(run.submission) or {}
     if not submission.get("job_id"):
         raise CommandError(f"run {run.name} was never handed to a queue", command=[])
-    run.append_history("STOPPED", "cancel requested", request="cancel", at=time.time())
-    process.run_checked(create(submission["scheduler"]).cancel_command(submission["job_id"]), timeout=60)
+    before = (run.read_history() or [{"state": "CREATED"}])[-1]["state"]
+    run.append_history("STOPPED", "cancel requested", request="cancel")  # first, so that whoever watches knows why
+    try:
+        process.run_checked(create(submission["scheduler"]).cancel_command(submission["job_id"]), timeout=60)
+    except CommandError as error:
+        run.append_history(before, f"not cancelled: {error}", request="refused")
+        raise

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hpcsynapse import checks, launchers, process, render
+from hpcsynapse import checks, launchers, process, render, status
 from hpcsynapse.errors import CommandError, SpecError, SubmitError
-from hpcsynapse.rundir import RunDirectory, read_json, write_atomic, write_json
+from hpcsynapse.rundir import FINAL_STATES, RunDirectory, read_json, write_atomic, write_json
 from hpcsynapse.schedulers import create
 from hpcsynapse.spec import JobSpec
 
@@ -137,8 +137,14 @@ def write_run(spec: JobSpec, path: Path) -> tuple[RunDirectory, Path]:
 
 
 def resubmit(run: RunDirectory) -> Submission:
-    """Queue an ended run again in its own directory, where training continues from the newest checkpoint."""
+    """Queue an ended run again in its own directory, where training continues from the newest checkpoint.
+
+    Raises SpecError while the run goes on: two jobs would write the same files.
+    """
     spec = run.load_spec()
+    state = status.statuses([run])[0].state
+    if state not in (*FINAL_STATES, "CREATED"):
+        raise SpecError(f"run {run.name} has not ended: {state}; stop or cancel it first")
     script = run.job_script(create(spec.queue.scheduler).job_file)
     if not script.is_file():
         raise SpecError(f"run {run.name} has no job file; submit its run.toml instead")

@@ -138,11 +138,18 @@ class Starter:
 
     def start(self, run: RunDirectory, ranks: int = 1, launcher: str = "", program: list[str] | None = None) -> Job:
         """Start a run's ranks (or a program of a user's own) and return at once."""
-        environment = dict(
-            os.environ, OMP_NUM_THREADS="1", WORLD_SIZE=str(ranks), LOCAL_WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(free_port()), HPCSYNAPSE_RUN_DIR=str(run.path), HPCSYNAPSE_ATTEMPT=str(len(self.jobs)),
-            OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
-        )  # fmt: skip
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+            "HPCSYNAPSE_RUN_DIR": str(run.path),
+            "HPCSYNAPSE_ATTEMPT": str(len(self.jobs)),
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        }
         environment.pop("RANK", None)
         rank = [str(HERE / "as_rank.py"), *(program or ["-m", "hpcsynapse.trainer.run", str(run.path)])]
         prefix = launch_command(launcher, ranks)
@@ -158,7 +165,7 @@ class Starter:
                         stdout=log,
                         stderr=subprocess.STDOUT,
                         stdin=subprocess.DEVNULL,
-                    )  # fmt: skip
+                    )
                 )
         return job
 

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from jobs import LIMIT, Job, Starter, need
+from jobs import HERE, LIMIT, Job, Starter, need
 
 FOREVER = {"steps": 10**7, "batch": 8, "validate_every": 0, "checkpoint_every": 0}
 ENGINES = [("ddp", ""), ("mpi", "mpirun"), ("horovod", "mpirun"), ("horovod", "horovodrun")]
@@ -31,7 +31,7 @@ def test_killed_rank(starter: Starter, engine: str, launcher: str) -> None:
     gone(job)
 
 
-@pytest.mark.parametrize(("engine", "launcher"), ENGINES)
+@pytest.mark.parametrize(("engine", "launcher"), ENGINES[:3])
 def test_hanging_rank(starter: Starter, engine: str, launcher: str) -> None:
     """SIGSTOP: the connection stays, nothing comes. The others end themselves after wait_limit."""
     need(engine)
@@ -48,11 +48,11 @@ def test_hanging_rank(starter: Starter, engine: str, launcher: str) -> None:
     gone(job)
 
 
-@pytest.mark.parametrize(("engine", "launcher"), ENGINES)
+@pytest.mark.parametrize(("engine", "launcher"), ENGINES[:3])
 def test_failing_rank(starter: Starter, monkeypatch: pytest.MonkeyPatch, engine: str, launcher: str) -> None:
     """An exception on one rank is in its log, and ends the others."""
     need(engine)
-    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
     settings = {**FOREVER, "data": "failing_data:load", "data_args": {}, "model_args": {"shape": [1, 8, 8]}}
     job = starter("failing", 2, launcher, engine=engine, **settings)
     assert all(job.wait(60)), job.output()

@@ -56,7 +56,7 @@ def test_a_failed_run_shows_rank_and_log_and_exits_1(workdir: Path) -> None:
         (["submit", "--scheduler", "local", "--", "no-such-program"], ["no-such-program"]),
         (["submit", "--scheduler", "local", "--", "python", "no-such-script.py"], ["no-such-script.py"]),
         (["submit", "--scheduler", "local", "--data", "cifar10"], ["cifar10", "--data-path"]),
-        (["submit", "--scheduler", "local", "--data", "mnist", "--data-path", "nowhere"], ["nowhere", "does not exist"]),
+        (["submit", "--data", "mnist", "--data-path", "nowhere"], ["nowhere", "does not exist"]),
         (["submit", "--scheduler", "local", "--model", "simple-cn"], ["simple-cn", "simple-cnn"]),
         (["submit", "--scheduler", "local", "--model", "nomodule:Net"], ["nomodule"]),
         (["submit", "--engine", "mpi", "--ranks-per-node", "2", "--launcher", "local"], ["mpirun"]),

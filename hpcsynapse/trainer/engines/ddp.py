@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed import GradBucket  # type: ignore[attr-defined]
+from torch.distributed import GradBucket, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
@@ -96,7 +96,7 @@ class DdpEngine(Engine):
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         keys = [f"hpcsynapse/present/{rank}" for rank in range(self.size)]
         try:
-            store, _, _ = next(rendezvous("env://", self.rank, self.size, timeout=limit))
+            store = self._store(limit)
         except dist.DistError as error:
             raise TrainError(f"rank {self.rank} could not meet the others at {where}: {error}") from error
         store.set(keys[self.rank], "1")
@@ -108,6 +108,15 @@ class DdpEngine(Engine):
             raise TrainError(f"ranks {names} did not come to {where} within {self.start_limit:g} s") from error
         prefixed: Store = PrefixStore("hpcsynapse", store)
         return prefixed
+
+    def _store(self, limit: timedelta) -> Store:
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun holds the store itself
+            agent: Store = next(rendezvous("env://", self.rank, self.size, timeout=limit))[0]
+            return agent
+        # Not waiting for workers here: _meet can then say who is missing.
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store: Store = TCPStore(host, port, self.size, self.rank == 0, timeout=limit, wait_for_workers=False)
+        return store
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
         """Replace a tensor by its sum or maximum over all ranks."""

@@ -4,6 +4,7 @@ import gzip
 import pickle
 import struct
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def write_cifar_binary(file: Path, images: np.ndarray, labels: np.ndarray) -> No
 class _Python2Pickler(pickle._Pickler):
     """Writes protocol 2 as Python 2 did: byte strings as such, and numpy under its old name."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, value):
         if len(value) < 256:

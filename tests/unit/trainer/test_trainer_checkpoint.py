@@ -32,7 +32,7 @@ def test_state_comes_back(tmp_path) -> None:
     fresh, other = trained(0)
     assert checkpoints.load(3, fresh, other) == Progress(step=3, epoch=1, samples=7)
     assert torch.equal(fresh.weight, model.weight)
-    momenta = [list(o.state_dict()["state"][0].values())[0] for o in (optimizer, other)]
+    momenta = [next(iter(o.state_dict()["state"][0].values())) for o in (optimizer, other)]
     assert torch.equal(*momenta)
 
 

@@ -76,7 +76,7 @@ def test_refusals() -> None:
         models.create("resnet57", {})
     with pytest.raises(TrainError, match="depth"):
         models.create("simple-cnn", {"depth": 3})
-    with pytest.raises(TrainError, match="not a torch.nn.Module"):
+    with pytest.raises(TrainError, match=r"not a torch\.nn\.Module"):
         models.create("collections:OrderedDict", {})
 
 

@@ -32,9 +32,7 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-    recorder = StepRecorder(
-        strategy="allreduce", engine="horovod", model="my-cnn", batch_per_rank=BATCH
-    )  # (hpcsynapse)
+    recorder = StepRecorder(strategy="allreduce", engine="horovod", model="my-cnn", batch_per_rank=32)  # (hpcsynapse)
     for epoch in range(EPOCHS):
         sampler.set_epoch(epoch)
         for inputs, targets in loader:

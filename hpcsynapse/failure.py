@@ -1,7 +1,7 @@
 """What ended a run: the first rank that failed by itself, told from the records that ranks leave behind.
 
-`python -m hpcsynapse.failure RUN_DIR ATTEMPT CODE` prints that rank's exit code for the job script, or else CODE:
-srun returns the highest code of all ranks and torchrun always 1.
+`python -m hpcsynapse.failure RUN_DIR ATTEMPT CODE` turns the launcher's exit code into the job's: srun returns the
+highest code of all ranks, torchrun always 1, and srun even 0 when it could not launch on a node (Slurm 22.05, seen).
 """
 
 from __future__ import annotations
@@ -83,9 +83,17 @@ def tail(run: RunDirectory, rank: int, lines: int = 15) -> list[str]:
 
 
 def main() -> None:
-    """Print the exit code of the job."""
+    """Print the exit code of the job: of the rank that failed first; 0 only when rank 0 has reached its end."""
     path, attempt, code = sys.argv[1:]
-    first = first_failure(RunDirectory(Path(path)), attempt)
+    run = RunDirectory(Path(path))
+    if code == "0":
+        last = read_json(run.status) or {}
+        ended = last.get("attempt") == attempt and last.get("state") in ("FINISHED", "STOPPED")
+        if not ended:
+            print("hpcsynapse: the launcher reported success, but rank 0 did not reach its end", file=sys.stderr)
+        print(0 if ended else 1)
+        return
+    first = first_failure(run, attempt)
     print(first["code"] if first.get("by_itself") and first["code"] else code)
 
 

@@ -132,6 +132,8 @@ def _ended(
     if code == 0:
         state = "STOPPED" if progress.get("state") == "STOPPED" else "FINISHED"
         reason = str(progress.get("reason", "")) if state == "STOPPED" else ""
+        with suppress(OSError):  # who asked for the stop: a person, or the signal before the time limit
+            reason = run.stop.read_text(errors="replace").strip() if reason == "stop requested" else reason
         return RunStatus(**facts, state=state, reason=reason, exit_code=0, progress=progress)
     if _cancel_requested(run) or (job is not None and job.state == "CANCELLED"):
         return RunStatus(**facts, state="STOPPED", reason="cancelled", exit_code=code, progress=progress)

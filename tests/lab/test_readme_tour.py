@@ -1,0 +1,43 @@
+"""Every command of the README's tour, in its order, on the Slurm lab."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+def test_every_line_of_a_console_block_is_a_command() -> None:
+    assert len(COMMANDS) >= 15
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+        assert all(line.startswith("$ hpcsynapse ") for line in block.splitlines())
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_the_tour(slurm_lab: Any, tmp_path: Path) -> None:
+    environ = {**slurm_lab.env, "XDG_CONFIG_HOME": str(tmp_path / "config"), "OMP_NUM_THREADS": "1",
+               "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # fmt: skip
+    printed = {}
+    for command in COMMANDS:
+        if "--resume-run" in command:  # a person would look whether the run has ended
+            slurm_lab.wait_until(lambda: not slurm_lab.run("squeue", "-h").strip(), 120, "an empty queue")
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environ, capture_output=True, text=True,
+                              timeout=240)  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        printed[command] = done.stdout
+    assert (tmp_path / "scaling.csv").read_text().count("\n") == 3
+    assert "strong" in (tmp_path / "scaling.csv").read_text()
+    assert (tmp_path / "steps.csv").read_text().count("\n") > 5
+    assert "rank 1 sees GPU 1" in "".join(printed.values())
+    states = printed["hpcsynapse status"]
+    assert "two-nodes  FINISHED" in states
+    slurm_lab.wait_idle()

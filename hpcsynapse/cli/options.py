@@ -87,6 +87,9 @@ def load_description(given: dict[str, Any]) -> JobSpec:
             continue
         is_table = get_origin(fields.base_type(fields.hints(SECTIONS[section])[name])) is dict
         typed[section][name] = _pairs(name, value) if is_table else list(value) if isinstance(value, tuple) else value
+    if typed["launch"].get("emulate"):  # typed for this once: queue and launcher of the site file do not matter
+        typed["queue"].setdefault("scheduler", "local")
+        typed["launch"].setdefault("launcher", "auto")
     if given["template_dir"]:
         typed["site"]["template_dir"] = str(Path(given["template_dir"]).expanduser().resolve())
     settings.merge(tables, {section: table for section, table in typed.items() if table})

@@ -133,6 +133,14 @@ def test_init_writes_a_site_file_that_is_then_used(workdir: Path, tmp_path: Path
     assert done.returncode == 2 and "CPU cores" in done.stdout
 
 
+def test_emulate_leaves_the_sites_queue_aside_but_not_a_typed_one(workdir: Path) -> None:
+    (workdir / "site.toml").write_text('[queue]\nscheduler = "slurm"\n[launch]\nlauncher = "srun"\n')
+    arguments = ["--site", "site.toml", "--emulate", "--nodes", "2", "--", "true"]
+    assert hpcsynapse("check", *arguments).returncode == 0
+    done = hpcsynapse("check", "--scheduler", "slurm", *arguments)
+    assert done.returncode == 2 and "launch.emulate" in done.stderr and "'slurm'" in done.stderr
+
+
 def test_completion_is_offered_for_the_usual_shells() -> None:
     for shell in ("bash", "zsh", "fish"):
         done = hpcsynapse("--version", _HPCSYNAPSE_COMPLETE=f"{shell}_source")

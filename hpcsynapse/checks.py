@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -132,6 +133,21 @@ def _program(spec: JobSpec) -> Iterator[Finding]:
         yield Finding("error", "engine", f"{train.engine} needs {missing}; install hpcsynapse[{extra}]")
     else:
         yield Finding("ok", "engine", f"{train.engine}, strategy {train.strategy}")
+        if spec.resources.gpus and not spec.launch.emulate and _torch_is_for_cpus():
+            asked = f"{spec.resources.gpus} GPUs a node are asked for"
+            yield Finding("warning", "engine", f"{asked}, but torch here is a CPU build: it would leave them idle")
+
+
+def _torch_is_for_cpus() -> bool:
+    """Read from torch's own version file, without importing it, whether it was built without CUDA and ROCm."""
+    found = importlib.util.find_spec("torch")
+    if found is None or not found.origin:
+        return False
+    try:
+        text = Path(found.origin).with_name("version.py").read_text()
+    except OSError:
+        return False
+    return all(re.search(rf"^{name}\b.*= None$", text, re.MULTILINE) for name in ("cuda", "hip"))
 
 
 def _known_names() -> dict[str, frozenset[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +11,9 @@ from pathlib import Path
 
 from hpcsynapse.errors import SpecError
 from hpcsynapse.spec import JobSpec
+
+
+RANK_SCRIPT = "rank.sh"  # in the run directory, for launchers that cannot be given arguments
 
 
 class Shell(str):
@@ -95,7 +100,30 @@ def _mpirun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     """
     local = spec.queue.scheduler == "local"
     mapping = ["--oversubscribe"] if local else ["--map-by", f"ppr:{spec.resources.local_size}:node"]
+    if spec.queue.scheduler == "minotauro":  # one queue task a node, so mpirun sees one slot a node
+        mapping.append("--oversubscribe")
     return ["mpirun", "-np", str(spec.resources.world_size), *mapping, "--bind-to", "none", *rank]
+
+
+def _mpiexec(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
+    """MPICH's hydra with a host file made in the job; Debian calls it mpiexec.hydra where Open MPI has the plain name.
+
+    Hydra would guess how to reach other nodes from LOADL_* or SLURM_* (mpiexec -info); ssh is what works everywhere,
+    and HYDRA_LAUNCHER, among the run's variables, says otherwise. Processes of this node are forked.
+    """
+    return [Shell('"$HPCSYNAPSE_MPIEXEC"'), "-f", Shell('"$HPCSYNAPSE_HOSTFILE"'), "-n",
+            str(spec.resources.world_size), "-ppn", str(spec.resources.local_size), *rank]  # fmt: skip
+
+
+def _poe(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
+    """IBM's Parallel Operating Environment, which takes nodes and tasks from LoadLeveler (poe(1)).
+
+    poe reads options of its own anywhere among a program's arguments, so it is given a script without any.
+    """
+    script = str(run_dir / RANK_SCRIPT)
+    if shlex.quote(script) != script:
+        raise SpecError(f"poe splits its arguments once more: the run's folder must have a plain name, not {script!r}")
+    return ["poe", script]
 
 
 def _horovodrun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
@@ -133,21 +161,28 @@ def _local(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "hpcsynapse.local_launcher", str(spec.resources.world_size), *rank]
 
 
+_SLURM = ("slurm", "minotauro")  # BSC's dialect is a way to write jobs for Slurm
+_ALL = (*_SLURM, "loadleveler", "local")
+
 LAUNCHERS: dict[str, Launcher] = {
-    "srun": Launcher(_srun, "one Slurm task a rank", ("slurm",), starts_mpi=True, program="srun"),
-    "mpirun": Launcher(_mpirun, "Open MPI", ("slurm", "local"), starts_mpi=True, program="mpirun"),
+    "srun": Launcher(_srun, "one Slurm task a rank", _SLURM, starts_mpi=True, program="srun"),
+    "mpirun": Launcher(_mpirun, "Open MPI", _ALL, starts_mpi=True, program="mpirun"),
+    "mpiexec": Launcher(_mpiexec, "MPICH's hydra", _ALL, starts_mpi=True),
+    "poe": Launcher(_poe, "IBM's Parallel Environment", ("loadleveler",), starts_mpi=True, program="poe"),
     "horovodrun": Launcher(
-        _horovodrun, "Horovod over Gloo", ("slurm", "local"), starts_mpi=False, per_node=False, program="horovodrun"
+        _horovodrun, "Horovod over Gloo", _ALL, starts_mpi=False, per_node=False, program="horovodrun"
     ),
-    "torchrun": Launcher(_torchrun, "one torchrun a node", ("slurm", "local"), starts_mpi=False, per_node=True),
+    "torchrun": Launcher(_torchrun, "one torchrun a node", (*_SLURM, "local"), starts_mpi=False, per_node=True),
     "local": Launcher(_local, "processes of this machine", ("local",), starts_mpi=False),
 }
 
 
 def choose(spec: JobSpec) -> str:
     """Return the launcher that `auto` means: MPI engines need one that starts MPI."""
-    if spec.queue.scheduler == "slurm":
+    if spec.queue.scheduler in _SLURM:
         return "srun"
+    if spec.queue.scheduler == "loadleveler":
+        return "poe" if shutil.which("poe") else "mpiexec"
     mpi = not spec.command and spec.train.engine in ("horovod", "mpi") and spec.resources.world_size > 1
     return "mpirun" if mpi else "local"
 

@@ -26,6 +26,8 @@ class SiteSpec:
     gpu_request: str = setting("gpus-per-node", "directive that asks for GPUs", choices=("gpus-per-node", "gres"))
     accept_mem: bool = setting(True, "whether the queue takes a memory request")
     required: tuple[str, ...] = setting((), "queue settings a job must give (account, qos, ...)", check=word)
+    network: str | None = setting(None, "LoadLeveler: network.MPI, e.g. sn_all,not_shared,us", check=word)
+    gpu_feature: str | None = setting(None, "LoadLeveler: feature that nodes with GPUs have", check=word)
     host_suffix: str = setting("", "appended to a host's name for the fast network, e.g. -ib0")
     port_base: int = setting(20000, "first port for rendezvous", check=at_least(1024, 60000))
     port_range: int = setting(10000, "number of ports from there", check=at_least(64, 64000))
@@ -43,18 +45,28 @@ class SiteSpec:
 
 
 def site_path(explicit: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the site file in use: the one named, HPCSYNAPSE_SITE, or the user's, where it exists.
+    """Return the site file in use: the one named (a path, or a site that is shipped), HPCSYNAPSE_SITE, or the user's.
 
     Raises SiteError when one is named and does not exist.
     """
     named = explicit or environ.get("HPCSYNAPSE_SITE")
     if named:
         path = Path(named).expanduser()
-        if not path.is_file():
-            raise SiteError(f"site file {named!r} does not exist; write one with: hpcsynapse init")
-        return path
+        if path.is_file():
+            return path
+        if found := shipped_sites().get(named):
+            return found
+        raise SiteError(
+            f"site file {named!r} does not exist; write one with: hpcsynapse init, or use one of those that come "
+            f"with hpcsynapse: {', '.join(sorted(shipped_sites()))}"
+        )
     path = default_site_path(environ)
     return path if path.is_file() else None
+
+
+def shipped_sites() -> dict[str, Path]:
+    """Return the site files that come with the package, by name."""
+    return {path.stem: path for path in (Path(__file__).resolve().parent / "sites").glob("*.toml")}
 
 
 def default_site_path(environ: Mapping[str, str] = os.environ) -> Path:

@@ -15,18 +15,20 @@ from hpcsynapse.fields import at_least, setting, word
 from hpcsynapse.site import SiteSpec
 from hpcsynapse.units import parse_mebibytes, parse_walltime
 
-SCHEDULERS = ("auto", "slurm", "local")
-LAUNCHERS = ("auto", "srun", "mpirun", "horovodrun", "torchrun", "local")
+SCHEDULERS = ("auto", "slurm", "loadleveler", "minotauro", "local")
+LAUNCHERS = ("auto", "srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "local")
 ENGINES = ("auto", "horovod", "ddp", "mpi")
 STRATEGIES = ("auto", "single", "allreduce")
 
 _SIGNAL = re.compile(r"([BR]{1,2}:)?(SIG)?[A-Z0-9]+(@\d{1,5})?")
 _MAIL = re.compile(r"[A-Za-z0-9._%+@-]+")
-_DIRECTIVE = re.compile(r"-(-[a-z][a-z0-9-]*(=.*)?|[A-Za-z]( .*)?)")
+# An option of sbatch, or a keyword and its value as LoadLeveler and BSC's dialect write them.
+_DIRECTIVE = re.compile(r"-(-[a-z][a-z0-9-]*(=.*)?|[A-Za-z]( .*)?)|[A-Za-z][A-Za-z0-9_.]* = \S.*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|[a-z][a-z0-9-]*")
 # Variables that belong to the queue or the launcher; setting them would misplace ranks.
 _RESERVED = re.compile(
-    r"(SLURM|SBATCH|SRUN|PMIX?|OMPI_COMM|HPCSYNAPSE)_.*|RANK|LOCAL_RANK|WORLD_SIZE|CUDA_VISIBLE_DEVICES"
+    r"(SLURM|SBATCH|SRUN|PMIX?|OMPI_COMM|LOADL|HPCSYNAPSE)_.*|MP_CHILD|MP_PROCS|MPI_LOCALRANKID|"
+    r"RANK|LOCAL_RANK|WORLD_SIZE|CUDA_VISIBLE_DEVICES"
 )
 
 
@@ -42,7 +44,10 @@ def _check_mail(name: str, value: str) -> None:
 
 def _check_directive(name: str, value: str) -> None:
     if not _DIRECTIVE.fullmatch(value) or "#" in value:
-        raise SpecError(f"{name}: {value!r} is not one directive; write for example --hint=nomultithread")
+        raise SpecError(
+            f"{name}: {value!r} is not one directive; write for example --hint=nomultithread, "
+            "for LoadLeveler 'rset = rset_mcm_affinity'"
+        )
 
 
 def _check_target(name: str, value: str) -> None:

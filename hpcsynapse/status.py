@@ -109,7 +109,10 @@ def _judge(
     if job is not None:  # ended in the queue before the job script could say so
         state = "STOPPED" if job.state == "CANCELLED" else "FAILED"
         failure = first_failure(run)
-        reason = _reason(job.native_state, job.reason, failure) or "the job script was killed; see logs/job.log"
+        cause = failure if failure.get("by_itself") else {}
+        reason = _reason(job.native_state, job.reason, cause)
+        if job.native_state == "FAILED" and not cause:
+            reason = "the job script was killed; see logs/job.log"
         return RunStatus(**facts, state=state, reason=reason, progress=progress, failure=failure)
     if not job_id:
         return RunStatus(**facts, state="CREATED", reason="never handed to a queue", progress=progress)
@@ -148,7 +151,8 @@ def _ended(
 def _reason(native: str, detail: str, failure: dict[str, Any]) -> str:
     words = {"TIMEOUT": "time limit reached", "NODE_FAIL": "a node failed", "OUT_OF_MEMORY": "out of memory",
              "FAILED": "", "CANCELLED": "cancelled"}  # fmt: skip
-    parts = [words.get(native, native.lower()), "" if detail in ("NonZeroExitCode", native) else detail]
+    known = detail in ("NonZeroExitCode", native) or native == "CANCELLED"  # why it had waited, of a pending job
+    parts = [words.get(native, native.lower()), "" if known else detail]
     if failure and (failure["by_itself"] or native not in ("TIMEOUT", "CANCELLED")):
         parts.append(f"rank {failure['rank']} on {failure['host']}: {failure['reason']}")
     return "; ".join(part for part in parts if part)

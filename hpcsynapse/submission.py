@@ -156,6 +156,7 @@ def resubmit(run: RunDirectory) -> Submission:
 def _hand_over(run: RunDirectory, spec: JobSpec, script: Path) -> str:
     scheduler = create(spec.queue.scheduler)
     command = scheduler.submit_command(script)
+    command[1:1] = scheduler.submit_options(spec.queue.dependency)
     _, removed = process.clean_environment(os.environ)
     previous = read_json(run.submission) or {}
     record = {

@@ -30,7 +30,7 @@ class SectionedCommand(click.Command):
         blocks: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record:
+            if record and isinstance(parameter, click.Option):
                 section = (parameter.name or "").partition("__")[0]
                 blocks.setdefault(_TITLES.get(section, "Options"), []).append(record)
         for title, records in blocks.items():

@@ -27,10 +27,15 @@ class Scheduler(ABC):
     job_file: ClassVar[str]
     template: ClassVar[str]
     job_id_variable: ClassVar[str]  # shell expression for the job's id inside the job
+    lacks: ClassVar[tuple[str, ...]] = ()  # settings (section.name) that have no counterpart in this queue
 
     @abstractmethod
     def submit_command(self, script: Path) -> list[str]:
         """Return the argv that hands a job file to the queue and prints its id."""
+
+    def submit_options(self, dependency: str | None) -> list[str]:
+        """Return the words between command and job file that say what no line of the job file can say here."""
+        return []
 
     @abstractmethod
     def parse_job_id(self, stdout: str) -> str:

@@ -10,7 +10,7 @@ from hpcsynapse.errors import SchedulerOutputError
 from hpcsynapse.schedulers.base import JobStatus, Scheduler
 
 # squeue(1), JOB STATE CODES.
-_STATES = {
+STATES = {
     "PENDING": "QUEUED", "CONFIGURING": "QUEUED", "REQUEUED": "QUEUED", "REQUEUE_HOLD": "QUEUED",
     "REQUEUE_FED": "QUEUED", "SPECIAL_EXIT": "QUEUED", "RESV_DEL_HOLD": "QUEUED",
     "RUNNING": "RUNNING", "COMPLETING": "RUNNING", "SIGNALING": "RUNNING", "STAGE_OUT": "RUNNING",
@@ -59,7 +59,7 @@ class Slurm(Scheduler):
             job_id, native, reason, nodes = parts
             native = native.partition(" ")[0].rstrip("+")  # sacct: `CANCELLED by 1000`
             status = JobStatus(
-                state=_STATES.get(native, "UNKNOWN"), native_state=native, nodes=nodes,
+                state=STATES.get(native, "UNKNOWN"), native_state=native, nodes=nodes,
                 reason="" if reason == "None" else reason,
             )  # fmt: skip
             for one in expand_array(job_id):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from researcher import Researcher, at_login
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "slurm-lab"
 COMMANDS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "tc", "nsenter", "unshare")
@@ -27,6 +28,7 @@ class SlurmLab:
     env: dict[str, str]
     nodes: int = 4
     gpus: int = 4
+    scripts: Path = SCRIPTS
 
     def attempt(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a command as a client of the lab, whatever its exit code."""
@@ -135,3 +137,11 @@ def slurm_lab() -> Iterator[SlurmLab]:
         yield lab
     finally:
         subprocess.run([SCRIPTS / "down"], env=env, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def user(slurm_lab: SlurmLab, tmp_path: Path) -> Iterator[Researcher]:
+    """Somebody who uses the lab; whatever they left in the queue is cancelled."""
+    somebody = at_login(slurm_lab, tmp_path / "user")
+    yield somebody
+    somebody.leave()

@@ -80,5 +80,5 @@ class MpiEngine(Engine):
         return FlatAverager(model, optimizer, clock, self.all_reduce, self.size)
 
     def close(self) -> None:
-        """Wait for every rank; mpi4py finalises MPI when the interpreter ends."""
-        self.barrier()
+        """Finalise MPI, which waits for every rank."""
+        MPI.Finalize()

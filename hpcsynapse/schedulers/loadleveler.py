@@ -1,0 +1,73 @@
+"""IBM LoadLeveler: llsubmit, llq, llcancel. Manual: "Using and Administering", chapters on commands and job states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcsynapse.errors import SchedulerOutputError
+from hpcsynapse.schedulers.base import JobStatus, Scheduler
+
+# llq, table of job states. A system hold and, at some sites, a suspended job are both S; neither is running.
+_STATES = {
+    "I": "QUEUED", "NQ": "QUEUED", "D": "QUEUED", "H": "QUEUED", "HS": "QUEUED", "S": "QUEUED", "V": "QUEUED",
+    "P": "QUEUED", "ST": "RUNNING", "R": "RUNNING", "CK": "RUNNING", "CP": "RUNNING", "E": "RUNNING",
+    "EP": "RUNNING", "MP": "RUNNING", "RP": "RUNNING", "VP": "RUNNING", "XP": "RUNNING",
+    "C": "COMPLETED", "CA": "CANCELLED", "RM": "CANCELLED",
+    "NR": "FAILED", "TX": "FAILED", "X": "FAILED", "SX": "FAILED",
+}  # fmt: skip
+_REASONS = {"H": "held by its user", "S": "held by the system or suspended", "HS": "held", "D": "deferred",
+            "NQ": "not considered yet", "NR": "a dependency was found false", "X": "rejected",
+            "V": "vacated, will start again", "E": "preempted", "TX": "terminated"}  # fmt: skip
+_SUBMITTED = re.compile(r'llsubmit: The job "([\w.-]+)\.(\d+)"(?: with \d+ job steps)? has been submitted')
+_STEP = re.compile(r"([\w-]+)(?:\.[\w-]+)*?\.(\d+)\.(\d+)")
+
+
+class LoadLeveler(Scheduler):
+    """LoadLeveler 3 to 5; a run is a job of one step, `host.N.0`, with the host's name without its domain."""
+
+    name = "loadleveler"
+    job_file = "job.ll"
+    template = "loadleveler/job.ll.j2"
+    job_id_variable = "${LOADL_STEP_ID}"
+    lacks = ("queue.qos", "queue.reservation", "queue.signal", "queue.dependency", "queue.hint")
+
+    def submit_command(self, script: Path) -> list[str]:
+        """Return llsubmit."""
+        return ["llsubmit", str(script)]
+
+    def parse_job_id(self, stdout: str) -> str:
+        """Return the id of the first step, found behind whatever banner or submit filter speaks first."""
+        found = _SUBMITTED.findall(stdout)
+        if not found:
+            raise SchedulerOutputError(f"llsubmit printed no job id: {stdout.strip()!r}", command=["llsubmit"],
+                                       stdout=stdout)  # fmt: skip
+        host, number = found[-1]
+        return f"{host.partition('.')[0]}.{number}.0"
+
+    def status_command(self, job_ids: Sequence[str]) -> list[str]:
+        """Return one llq in raw form for all steps."""
+        return ["llq", "-r", "%id", "%st", *job_ids]
+
+    def parse_status(self, stdout: str) -> dict[str, JobStatus]:
+        """Read `id!state` lines; an empty queue says so in a sentence, which is no such line."""
+        found = {}
+        for line in stdout.splitlines():
+            parts = [part.strip() for part in line.split("!")]
+            match = _STEP.fullmatch(parts[0])
+            if len(parts) < 2 or not match:
+                continue
+            native = parts[1]
+            found[f"{match[1]}.{match[2]}.{match[3]}"] = JobStatus(
+                state=_STATES.get(native, "UNKNOWN"), native_state=native, reason=_REASONS.get(native, "")
+            )
+        return found
+
+    def unknown_jobs(self, code: int, stderr: str) -> bool:
+        """Llq says that there is nothing to report when it knows none of the steps."""
+        return "There is currently no job status to report" in stderr
+
+    def cancel_command(self, job_id: str) -> list[str]:
+        """Return llcancel, which only says that the request was sent."""
+        return ["llcancel", job_id]

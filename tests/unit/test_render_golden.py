@@ -125,3 +125,12 @@ def test_a_launcher_that_the_queue_does_not_have_is_refused() -> None:
             JobSpec.from_dict({"name": "x", "queue": {"scheduler": "local"}, "launch": {"launcher": "srun"}}),
             Path("/r"),
         )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_misplaces_ranks_or_splits_values_is_never_written(case: str) -> None:
+    text = rendered(case)
+    # --export splits values at commas; --gpus-per-task hides the peers' devices; in the batch shell these two are 0.
+    assert "--export" not in text and "--gpus-per-task" not in text
+    assert '"$SLURM_PROCID"' not in text
+    assert "$SLURM_NODEID" not in text or "bash -c 'node=$SLURM_NODEID" in text

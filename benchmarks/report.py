@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hpcsynapse.records import merge
 from hpcsynapse.report.load import DTYPE
-from hpcsynapse.timing import StepRecorder, merge
+from hpcsynapse.timing import StepRecorder
 
 RESULTS = Path(__file__).parent / "results" / "report.json"
 GOALS = {"seconds": 3.0, "megabytes": 500.0}

@@ -74,7 +74,7 @@ def built_in(engine, digits, device, folder: Path):
     """Return a function that lets the trainer's own loop make n steps and returns their times (s)."""
     import torch
 
-    from hpcsynapse import timing
+    from hpcsynapse import records, timing
     from hpcsynapse.rundir import RunDirectory
     from hpcsynapse.spec import TrainSpec
     from hpcsynapse.trainer import models, optim, strategies
@@ -110,10 +110,10 @@ def built_in(engine, digits, device, folder: Path):
         first = loop.progress.step
         loop.run()
         clock.drain()
-        part = next(part for part in timing.parts(run.timings) if part.header["rank"] == engine.rank)
-        records = np.frombuffer(part.read(), dtype=[(name, kind) for name, kind, _ in timing.FIELDS])[first:]
+        part = next(part for part in records.parts(run.timings) if part.header["rank"] == engine.rank)
+        steps = np.frombuffer(part.read(), dtype=[(name, kind) for name, kind, _ in timing.FIELDS])[first:]
         # From one begin to the next, so that what the loop does between records is counted too.
-        starts = np.append(records["start"], records["start"][-1] + records["total"][-1])
+        starts = np.append(steps["start"], steps["start"][-1] + steps["total"][-1])
         return [float(value) for value in np.diff(starts)]
 
     return steps

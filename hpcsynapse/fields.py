@@ -119,9 +119,12 @@ def coerce(name: str, annotation: Any, value: Any) -> Any:
         return float(value)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    wanted = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(kind)
-    wanted = wanted or {tuple: "a list", dict: "a table"}.get(origin, str(kind))
-    raise SpecError(f"{name} = {value!r} must be {wanted}")
+    raise SpecError(f"{name} = {value!r} must be {_wanted(kind)}")
+
+
+def _wanted(kind: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return names.get(kind) or {tuple: "a list", dict: "a table"}.get(get_origin(kind) or kind, str(kind))
 
 
 def validate(section: str, instance: Any) -> None:
@@ -184,4 +187,4 @@ def from_text(name: str, annotation: Any, text: str) -> Any:
     except tomllib.TOMLDecodeError:
         if annotation is Any:
             return text
-        raise SpecError(f"{name} = {text!r} cannot be read as {annotation}") from None
+        raise SpecError(f"{name} = {text!r} must be {_wanted(base_type(annotation))}, written as in TOML") from None

@@ -112,7 +112,7 @@ def _mpiexec(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     and HYDRA_LAUNCHER, among the run's variables, says otherwise. Processes of this node are forked.
     """
     return [Shell('"$HPCSYNAPSE_MPIEXEC"'), "-f", Shell('"$HPCSYNAPSE_HOSTFILE"'), "-n",
-            str(spec.resources.world_size), "-ppn", str(spec.resources.local_size), *rank]  # fmt: skip
+            str(spec.resources.world_size), *rank]  # fmt: skip
 
 
 def _poe(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:

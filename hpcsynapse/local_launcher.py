@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from types import FrameType
 
 _GRACE_SECONDS = 10.0
@@ -30,7 +32,11 @@ def main() -> int:
         environ = {**os.environ, "HPCSYNAPSE_LAUNCH_RANK": str(rank), "HPCSYNAPSE_LAUNCH_SIZE": str(count)}
         # A group of its own for each rank, so that ending it also ends what it started.
         children[rank] = subprocess.Popen(program, env=environ, start_new_session=True)
-    return _watch(children, stopping)
+    groups = [child.pid for child in children.values()]
+    try:
+        return _watch(children, stopping)
+    finally:
+        _end_left_over(groups)
 
 
 def _watch(children: dict[int, subprocess.Popen[bytes]], stopping: list[int]) -> int:
@@ -53,6 +59,13 @@ def _watch(children: dict[int, subprocess.Popen[bytes]], stopping: list[int]) ->
             _signal_all(children, signal.SIGKILL)
         time.sleep(0.02)
     return first
+
+
+def _end_left_over(groups: Iterable[int]) -> None:
+    """Kill what ranks that have ended left running in the background, as a queue does at the end of a step."""
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def _signal_all(children: dict[int, subprocess.Popen[bytes]], number: int) -> None:

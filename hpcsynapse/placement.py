@@ -62,6 +62,16 @@ def lay_out(resources: ResourceRequest, hosts: Sequence[str] = ()) -> Placement:
     return Placement(ranks=tuple(ranks))
 
 
+def task_geometry(placement: Placement) -> str | None:
+    """Return an uneven placement as LoadLeveler writes it, `{(0,1,2) (3)}`: one group a node; None for an even one."""
+    groups: dict[int, list[str]] = {}
+    for rank in placement.ranks:
+        groups.setdefault(rank.node_rank, []).append(str(rank.rank))
+    if len({len(group) for group in groups.values()}) == 1:
+        return None
+    return "{" + " ".join(f"({','.join(groups[node])})" for node in sorted(groups)) + "}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankIdentity:
     """Who a process is in the world that its launcher started."""
@@ -94,6 +104,10 @@ _VARIABLES: dict[str, dict[str, str]] = {
         "marker": "OMPI_COMM_WORLD_RANK", "rank": "OMPI_COMM_WORLD_RANK", "world_size": "OMPI_COMM_WORLD_SIZE",
         "local_rank": "OMPI_COMM_WORLD_LOCAL_RANK",
     },
+    "hydra": {
+        "marker": "MPI_LOCALRANKID", "rank": "PMI_RANK", "world_size": "PMI_SIZE", "local_rank": "MPI_LOCALRANKID",
+    },
+    "poe": {"marker": "MP_CHILD", "rank": "MP_CHILD", "world_size": "MP_PROCS"},
     "slurm": {
         "marker": "SLURM_STEP_NUM_TASKS", "rank": "SLURM_PROCID", "world_size": "SLURM_STEP_NUM_TASKS",
         "local_rank": "SLURM_LOCALID", "node_rank": "SLURM_NODEID",
@@ -113,7 +127,8 @@ def discover(environ: Mapping[str, str], resources: ResourceRequest, *, emulate:
         if names["marker"] not in environ:
             continue
         rank, world = _number(environ, names["rank"], source), _number(environ, names["world_size"], source)
-        local = rank % local_size if emulate else _number(environ, names["local_rank"], source)
+        counted = emulate or "local_rank" not in names  # poe tells no local rank; tasks of a node are neighbours
+        local = rank % local_size if counted else _number(environ, names["local_rank"], source)
         counted = emulate or "node_rank" not in names  # launchers here fill one node after the other
         node = rank // local_size if counted else _number(environ, names["node_rank"], source)
         found = RankIdentity(

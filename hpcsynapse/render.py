@@ -14,6 +14,7 @@ import jinja2
 from hpcsynapse import __version__, fields, launchers
 from hpcsynapse.errors import RenderError, SpecError
 from hpcsynapse.launchers import LAUNCHERS, Shell
+from hpcsynapse.placement import Placement, task_geometry
 from hpcsynapse.schedulers import create
 from hpcsynapse.schedulers.base import Scheduler
 from hpcsynapse.spec import JobSpec
@@ -59,9 +60,32 @@ def pattern_path(value: object) -> str:
     return directive_value(text.replace("\\", "\\\\") if "\\" in text else text.replace("%", "%%"))
 
 
+def keyword_value(value: object) -> str:
+    """Return a value as LoadLeveler and BSC's dialect read it: the line from behind `=` on, without any quoting.
+
+    Raises RenderError for what would not be read back as it is: blanks or quotes at an end, a backslash at the end
+    (the next line would belong to it), `$(` (LoadLeveler's own variables), an empty value.
+    """
+    text = _checked(value)
+    if not text or text != text.strip() or text[0] in "\"'" or text[-1] in "\"'\\" or "$(" in text:
+        raise RenderError(f"{text!r} cannot be written behind a keyword: it is empty, begins or ends with a blank or "
+                          "a quote, ends with a backslash, or has $( in it")  # fmt: skip
+    return text
+
+
+def extra_keyword(value: object) -> str:
+    """Return a line `keyword = value` that the user wrote whole."""
+    key, found, rest = _checked(value).partition(" = ")
+    if not found or key.startswith("-") or key.lower() == "queue":
+        raise RenderError(f"directive {value!r}: write keyword = value for this queue")
+    return f"{key} = {keyword_value(rest)}"
+
+
 def extra_directive(value: object) -> str:
     """Escape the value of a directive the user wrote whole (`--hint=nomultithread`, `-C fast`)."""
     text = _checked(value)
+    if not text.startswith("-"):
+        raise RenderError(f"directive {text!r}: write an option of sbatch for this queue, such as --hint=nomultithread")
     separator = "=" if text.startswith("--") else " "
     option, found, rest = text.partition(separator)
     return option + found + (directive_value(rest) if found else "")
@@ -86,20 +110,22 @@ def environment(template_dir: str | None) -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     engine.filters.update(quote=shell_word, directive=directive_value, pattern_path=pattern_path,
-                          extra_directive=extra_directive, prelude_line=_checked)  # fmt: skip
+                          extra_directive=extra_directive, prelude_line=_checked, keyword=keyword_value,
+                          extra_keyword=extra_keyword)  # fmt: skip
     return engine
 
 
-def render(spec: JobSpec, run_dir: Path) -> str:
+def render(spec: JobSpec, run_dir: Path, placement: Placement | None = None) -> str:
     """Return the job file of a resolved description whose files go to `run_dir`: same description, same bytes.
 
-    Raises RenderError when the template asks for what does not exist or fails, SpecError when launcher and queue
-    do not go together.
+    `placement` is given only where ranks are dealt out unevenly. Raises RenderError when the template asks for what
+    does not exist or fails, SpecError when the queue lacks what is asked for or does not go with the launcher.
     """
     scheduler = create(spec.queue.scheduler)
+    scheduler.refuse(spec)
     try:
         template = environment(spec.site.template_dir).get_template(scheduler.template)
-        text = template.render(context(spec, run_dir, scheduler))
+        text = template.render(context(spec, run_dir, scheduler), geometry=placement and task_geometry(placement))
     except jinja2.TemplateNotFound as error:
         raise RenderError(f"template {error.name!r} is neither in the site's folder nor built in") from None
     except jinja2.TemplateSyntaxError as error:
@@ -114,6 +140,8 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any
     launcher = LAUNCHERS[spec.launch.launcher]
     resources = spec.resources
     cpus = resources.cpus
+    per_task = cpus * resources.local_size if cpus and launcher.per_node else cpus
+    node_cpus = (cpus or 1) * resources.local_size
     return {
         "version": __version__,
         "spec": spec,
@@ -128,14 +156,21 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any
         "walltime_seconds": int(resources.walltime.total_seconds()),
         "memory_mib": None if resources.mem is None else parse_mebibytes(resources.mem),
         "tasks_per_node": 1 if launcher.per_node else resources.local_size,
-        "cpus_per_task": cpus * resources.local_size if cpus and launcher.per_node else cpus,
+        "cpus_per_task": per_task,
+        "step_cpus": cpus if scheduler.name == "minotauro" and not launcher.per_node else per_task,
+        "node_cpus": node_cpus,
+        "whole_nodes": node_cpus * 2 > (spec.site.cpus_per_node or float("inf")),
+        "features": scheduler.features(spec),
+        "notification": scheduler.notification(spec),
         "threads": spec.threads,
         "attempt": attempt_expression(scheduler),
         "job_id": scheduler.job_id_variable,
         "launch_line": " ".join(shell_word(word) for word in launchers.launch_words(spec, run_dir)),
         "port_line": _tool("ports"),
+        "rank_line": " ".join(shell_word(word) for word in launchers.rank_command(spec, run_dir)),
         "hostlist_line": _tool("hostlist"),
-        "merge_line": _tool("timing", str(run_dir / "timings")),
+        "task_hosts_line": _tool("task_hosts"),
+        "merge_line": _tool("records", str(run_dir / "timings")),
         "failure_line": _tool("failure", str(run_dir)),
         "stop_signal": _stop_signal(spec),
     }
@@ -143,7 +178,7 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any
 
 def attempt_expression(scheduler: Scheduler) -> str:
     """Return the shell expression that names one start of the job; a requeued job starts again under the same id."""
-    return "${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}" if scheduler.name == "slurm" else scheduler.job_id_variable
+    return scheduler.job_id_variable + scheduler.restart_suffix
 
 
 def _tool(module: str, *arguments: str) -> str:

@@ -7,7 +7,7 @@ import os
 import time
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,8 +131,8 @@ class RunDirectory:
         return self.path / "evidence" / attempt / f"failure-{rank:05d}.json"
 
     @classmethod
-    def create(cls, runs: Path, spec: JobSpec) -> RunDirectory:
-        """Make the directory of a new run and write its description; nothing is left when that fails.
+    def create(cls, runs: Path, spec: JobSpec, files: Mapping[str, str] | None = None) -> RunDirectory:
+        """Make the directory of a new run with its description and further files; nothing is left when that fails.
 
         Raises SpecError when the name is taken or the folder cannot be written.
         """
@@ -150,11 +150,15 @@ class RunDirectory:
             for folder in ("timings", "checkpoints", "logs"):
                 (draft / folder).mkdir()
             (draft / "run.toml").write_text(tomli_w.dumps({"format": FORMAT, **spec.to_dict()}), encoding="utf-8")
+            for name, text in (files or {}).items():
+                (draft / name).write_text(text, encoding="utf-8")
+            cls(draft).append_history("CREATED")
             draft.rename(run.path)  # fails when somebody took the name meanwhile
-        except OSError as error:
+        except BaseException as error:
             _remove_draft(draft)
-            raise SpecError(f"cannot make a run directory in {runs}: {error.strerror or error}") from None
-        run.append_history("CREATED")
+            if isinstance(error, OSError):
+                raise SpecError(f"cannot make a run directory in {runs}: {error.strerror or error}") from None
+            raise
         return run
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from hpcsynapse import fields
 from hpcsynapse.errors import SiteError, SpecError
@@ -104,7 +104,10 @@ def parse_set(assignments: tuple[str, ...]) -> dict[str, Any]:
             raise SpecError(f"--set {text!r}: unknown setting {section}.{name}{fields.nearest(name, hints)}")
         table = tables.setdefault(section, {})
         if inner:
-            table.setdefault(name, {})[inner] = fields.from_text(path, Any, value)
+            kind = fields.base_type(hints[name])
+            if get_origin(kind) is not dict:
+                raise SpecError(f"--set {text!r}: {section}.{name} is not a table")
+            table.setdefault(name, {})[inner] = fields.from_text(path, get_args(kind)[1], value)
         else:
             table[name] = fields.from_text(path, hints[name], value)
     return tables

@@ -261,7 +261,7 @@ class JobSpec:
         if self.command and not self.command[0]:
             raise SpecError("command: the program's name is empty")
         if self.workdir is not None:
-            fields.printable("workdir", self.workdir)
+            fields.printable("workdir", fields.coerce("workdir", str, self.workdir))
             if not PurePath(self.workdir).is_absolute():
                 raise SpecError(f"workdir = {self.workdir!r} must be an absolute path")
         if not self.command:

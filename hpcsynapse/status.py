@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from hpcsynapse import process, timing
+from hpcsynapse import process, records
 from hpcsynapse.errors import CommandError, HpcSynapseError
 from hpcsynapse.failure import first_failure
 from hpcsynapse.rundir import RunDirectory, read_json
@@ -170,7 +170,7 @@ def _progress(run: RunDirectory) -> dict[str, Any]:
     report = read_json(run.status) or {}
     if "step" not in report and report.get("state"):
         with suppress(HpcSynapseError):
-            last = timing.last_record(run.timings)
+            last = records.last_record(run.timings)
             if last:
                 report = {**report, "step": last["step"] + 1, "epoch": last["epoch"], "loss": last["loss"]}
     return report

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hpcsynapse import checks, launchers, process, render, status
 from hpcsynapse.errors import CommandError, SpecError, SubmitError
-from hpcsynapse.rundir import FINAL_STATES, RunDirectory, read_json, write_atomic, write_json
+from hpcsynapse.rundir import FINAL_STATES, RunDirectory, read_json, write_json
 from hpcsynapse.schedulers import create
 from hpcsynapse.spec import JobSpec
 
@@ -123,17 +123,23 @@ def submit(spec: JobSpec, runs: str | Path | None = None) -> Submission:
 
 def submit_checked(spec: JobSpec, runs: Path) -> Submission:
     """Submit a description that is resolved and checked already."""
-    run, script = write_run(spec, runs / str(spec.name))
+    while True:
+        try:
+            run, script = write_run(spec, runs / str(spec.name))
+            break
+        except SpecError:
+            if not (runs / str(spec.name)).exists():
+                raise
+            spec = replace(spec, name=_free_name(spec, runs))  # another submit took the name at this moment
     return Submission(run, _hand_over(run, spec, script), spec)
 
 
 def write_run(spec: JobSpec, path: Path) -> tuple[RunDirectory, Path]:
     """Make the run directory of a resolved description with its job file, and return both."""
     text = render.render(spec, path)  # before anything is written
-    run = RunDirectory.create(path.parent, spec)
-    script = run.job_script(create(spec.queue.scheduler).job_file)
-    write_atomic(script, text)
-    return run, script
+    job_file = create(spec.queue.scheduler).job_file
+    run = RunDirectory.create(path.parent, spec, {job_file: text})
+    return run, run.job_script(job_file)
 
 
 def resubmit(run: RunDirectory) -> Submission:
@@ -153,6 +159,13 @@ def resubmit(run: RunDirectory) -> Submission:
     return Submission(run, _hand_over(run, spec, script), spec)
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user number without a name, as containers have
+        return str(os.getuid())
+
+
 def _hand_over(run: RunDirectory, spec: JobSpec, script: Path) -> str:
     scheduler = create(spec.queue.scheduler)
     command = scheduler.submit_command(script)
@@ -160,16 +173,19 @@ def _hand_over(run: RunDirectory, spec: JobSpec, script: Path) -> str:
     _, removed = process.clean_environment(os.environ)
     previous = read_json(run.submission) or {}
     record = {
-        "scheduler": scheduler.name, "command": command, "time": time.time(), "user": getpass.getuser(),
+        "scheduler": scheduler.name, "command": command, "time": time.time(), "user": _user(),
         "host": socket.gethostname(), "removed_environment": removed,
         "earlier_job_ids": [*previous.get("earlier_job_ids", []), *filter(None, [previous.get("job_id")])],
     }  # fmt: skip
     try:
         job_id = scheduler.parse_job_id(process.run_checked(command, timeout=120, cwd=str(run.path)).stdout)
-    except CommandError as error:
-        write_json(run.submission, {**record, "error": str(error)})
-        run.append_history("FAILED", f"not submitted: {error}")
-        raise SubmitError(f"{error}; run {run.name} is marked FAILED") from None
+    except BaseException as error:
+        reason = str(error) if isinstance(error, CommandError) else "interrupted"
+        write_json(run.submission, {**record, "error": reason})
+        run.append_history("FAILED", f"not submitted: {reason}")
+        if isinstance(error, CommandError):
+            raise SubmitError(f"{error}; run {run.name} is marked FAILED") from None
+        raise
     write_json(run.submission, {**record, "job_id": job_id})
     run.append_history("QUEUED", job_id=job_id)
     return job_id

@@ -26,21 +26,21 @@ def command(name: str, follow: bool, rank: int | None, runs: str | None) -> None
     paths = [run.rank_log(rank)] if rank is not None else [run.logs / "job.log", run.rank_log(0)]
     if not follow and not any(path.is_file() for path in paths):
         raise RunNotFoundError(f"run {run.name} has no log of {'rank ' + str(rank) if rank is not None else 'the job'}")
-    for text in _follow(run, paths) if follow else (_read(path, 0) for path in paths):
-        click.echo(text, nl=False)
+    for added in _follow(run, paths) if follow else (_read(path, 0) for path in paths):
+        click.echo(added, nl=False)
 
 
-def _read(path: Path, offset: int) -> str:
-    """Return what was added since offset; whole lines of possibly foreign bytes."""
+def _read(path: Path, offset: int) -> bytes:
+    """Return what was added since offset, as it is: a program may print anything."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            return file.read().decode(errors="replace")
+            return file.read()
     except OSError:
-        return ""
+        return b""
 
 
-def _follow(run: object, paths: list[Path]) -> Iterator[str]:
+def _follow(run: object, paths: list[Path]) -> Iterator[bytes]:
     """Yield new text of the logs until the run has ended and nothing is left to read."""
     from hpcsynapse.rundir import FINAL_STATES, RunDirectory
     from hpcsynapse.status import statuses
@@ -50,11 +50,9 @@ def _follow(run: object, paths: list[Path]) -> Iterator[str]:
     ended, asked = False, 0.0
     while True:
         for path in paths:
-            size = path.stat().st_size if path.is_file() else 0
-            if size > offsets[path]:
-                text = _read(path, offsets[path])
-                offsets[path] = size
-                yield text
+            if added := _read(path, offsets[path]):
+                offsets[path] += len(added)
+                yield added
         if ended:
             return
         if time.monotonic() - asked > 2.0:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 
 import click
 
@@ -18,6 +20,7 @@ VERBS = {
     "render": ("Run", "Print or write the job file, submitting nothing."),
     "check": ("Run", "Find out before queueing what would make a run fail."),
     "init": ("Run", "Write a site file by looking at this machine and asking."),
+    "greasy": ("Run", "Build, check and run task lists inside an allocation."),
     "status": ("Watch", "Show state and progress of runs."),
     "logs": ("Watch", "Show the log of the job or of a rank."),
     "stop": ("Watch", "Ask a run to finish its step, save and end."),
@@ -73,6 +76,7 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 success, 1 the run or the queue failed, 2 wrong usage or description."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(list(argv) if argv is not None else None, prog_name="hpcsynapse", standalone_mode=False)
         sys.stdout.flush()
@@ -94,6 +98,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe has gone; Python must not complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that went away, a name that no file can have
+        shown = repr(error.filename)
+        _say(OSError(f"{error.strerror or error}: {shown[:300]}" if error.filename is not None else str(error)))
+        sys.exit(1)
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # an orderly end: nothing is left half-written
 
 
 def _say(error: Exception) -> None:

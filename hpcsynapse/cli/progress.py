@@ -42,19 +42,19 @@ def _metrics(progress: dict[str, Any]) -> dict[str, float]:
     return {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
 
 
-def follow(run: RunDirectory) -> int:
+def follow(run: RunDirectory, *, to_stderr: bool = False) -> int:
     """Show a run until it has ended; return 0 when it finished or was stopped, else 1.
 
     The queue is asked with growing pauses; Ctrl-C leaves the run alone.
     """
-    terminal = sys.stdout.isatty()
+    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
     pause, last = _FIRST_PAUSE, ""
     try:
         while True:
             status = statuses([run])[0]
             line = describe(status)
             if line != last:
-                _show(line, terminal)
+                _show(line, terminal, to_stderr)
                 pause = _FIRST_PAUSE if status.state not in ("QUEUED",) else pause
                 last = line
             if status.state in FINAL_STATES:
@@ -65,17 +65,17 @@ def follow(run: RunDirectory) -> int:
         click.echo(f"\nrun {run.name} goes on; see: hpcsynapse status {run.name}", err=True)
         return 130
     if terminal:
-        click.echo()
+        click.echo(err=to_stderr)
     print_failure(status)
     return 0 if status.state in ("FINISHED", "STOPPED") else 1
 
 
-def _show(line: str, terminal: bool) -> None:
+def _show(line: str, terminal: bool, to_stderr: bool) -> None:
     if not terminal:
-        click.echo(line)
+        click.echo(line, err=to_stderr)
         return
     width = shutil.get_terminal_size().columns - 1
-    click.echo("\r\x1b[K" + line[:width], nl=False)
+    click.echo("\r\x1b[K" + line[:width], nl=False, err=to_stderr)
 
 
 def print_failure(status: RunStatus) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from hpcsynapse.errors import RecordError
+from hpcsynapse.records import Part, parts
 from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD, Part, parts
+from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD
 
 COLUMNS = ("rank", "host", "attempt", *(name for name, _, _ in FIELDS))
 _CODES = tuple(code for _, _, code in FIELDS)

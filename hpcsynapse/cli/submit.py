@@ -43,4 +43,4 @@ def command(follow: bool, resume_run: str | None, as_json: bool, **given: Any) -
     if follow:
         from hpcsynapse.cli.progress import follow as follow_run
 
-        click.get_current_context().exit(follow_run(done.run))
+        click.get_current_context().exit(follow_run(done.run, to_stderr=as_json))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from hpcsynapse.greasy.recorded import is_node_script
 from hpcsynapse.greasy.tasks import Problem, Task, TaskList, missing, parse
 
 ENGINES = ("any", "basic-srun", "basic-ssh", "mpi")
@@ -18,11 +19,13 @@ _TEST = re.compile(r"(?:^|[\s;&|!(])\[\[\s")
 _OPERATOR = re.compile(r"&&|\|\||[;|]")
 _BACKGROUND = re.compile(r"(?<![&>|<])&(?![&>])")
 _BASHISM = re.compile(r"[<>]\(|<<<|&>|>&(?![0-9-])|\|&")
-_BUILTINS = frozenset("cd export source . if for while until case { ( ! set ulimit unset eval exec alias trap : umask"
-                      .split())  # fmt: skip
+_BUILTINS = frozenset(
+    {"cd", "export", "source", ".", "if", "for", "while", "until", "case", "{", "(", "!", "set", "ulimit", "unset",
+     "eval", "exec", "alias", "trap", ":", "umask"}
+)  # fmt: skip
 _ENDLESS = re.compile(r"(?:^|\s)(?:sleep\s+inf(?:inity)?|tail\s+(?:-\S+\s+)*-[fF]|yes)(?:\s|$)")
 _ROLE = re.compile(r"--job[_-]name[= ](\w+)")
-_NODE_SCRIPT = re.compile(r"bash /\S*/node_\d+\.sh")
+_TELLING = re.compile(r"sleep|tail|yes| -|^(?:cd|export|source|\.|if|for|while|until|case|set|exec|trap|:) ")
 
 
 def check_text(text: str, engine: str = "any", workers: int | None = None) -> list[Problem]:
@@ -35,9 +38,7 @@ def check_text(text: str, engine: str = "any", workers: int | None = None) -> li
     problems += missing(tasks)
     problems += places(tasks, workers)
     for task in tasks.tasks:
-        if _SPECIAL.search(task.command) or "sleep" in task.command or "--job" in task.command or " -" in task.command:
-            problems += _command(task, engine)
-        elif task.command.partition(" ")[0] in _BUILTINS:
+        if _SPECIAL.search(task.command) or _TELLING.search(task.command):
             problems += _command(task, engine)
         if task.folder is not None:
             problems += _folder(task)
@@ -48,7 +49,7 @@ def check_text(text: str, engine: str = "any", workers: int | None = None) -> li
 
 def places(tasks: TaskList, workers: int | None) -> Iterator[Problem]:
     """Yield what keeps node scripts from starting on their own nodes."""
-    bound = [task for task in tasks.tasks if _NODE_SCRIPT.fullmatch(task.command)]
+    bound = [task for task in tasks.tasks if is_node_script(task.command)]
     if not bound:
         return
     for task in bound:
@@ -57,9 +58,9 @@ def places(tasks: TaskList, workers: int | None) -> Iterator[Problem]:
                           "a list start on the nodes in their order")  # fmt: skip
     free = [task for task in tasks.tasks if not task.after]
     for place, task in enumerate(free):
-        if not _NODE_SCRIPT.fullmatch(task.command) and any(one.line > task.line for one in bound):
+        if not is_node_script(task.command) and any(one.line > task.line for one in bound):
             yield Problem(task.line, "error", "this task takes the place of a node script that follows it")
-        elif workers is not None and place >= workers and _NODE_SCRIPT.fullmatch(task.command):
+        elif workers is not None and place >= workers and is_node_script(task.command):
             yield Problem(task.line, "error", f"node script number {place + 1}, but {workers} workers: it would start "
                           "on the node that is free first, not on its own")  # fmt: skip
 
@@ -85,7 +86,7 @@ def _command(task: Task, engine: str) -> Iterator[Problem]:
                       "put the command into a script and write: bash /path/script.sh")  # fmt: skip
     elif _BASHISM.search(bare):
         yield Problem(line, "warning", "process substitution, here-strings and &> are bash, but /bin/sh runs the line")
-    if bare.startswith("[#") or bare.startswith("[@"):
+    if bare.startswith(("[#", "[@")):
         yield Problem(line, "error", "a second '[#' or '[@' would become part of the command")
     yield from _endless(line, bare)
     if engine in ("any", "basic-srun"):

@@ -70,7 +70,7 @@ def format_task(task: Task) -> str:
     """Return the line of one task; raises SpecError for a command or a folder that Greasy would cut."""
     command = task.command
     if not command.isprintable():
-        fields.one_line(f"line {task.line}", command)
+        fields.one_line(f"line {task.line}", command.replace("\t", " "))
     if command != command.strip() or not command or command[0] in "#[" or command.endswith("\\"):
         raise SpecError(
             f"line {task.line}: {command!r} is not a command that a list can hold: it is empty, begins with a blank, "
@@ -129,17 +129,18 @@ def _parse_task(number: int, line: str, problems: list[Problem]) -> Task:
     if "\r" in line:
         problems.append(Problem(number, "error", "a carriage return would become part of the command (dos2unix)"))
         line = line.replace("\r", "")
-    rest, found = line, dict[str, str]()
+    rest = line
+    found: dict[str, str] = {}
     while (match := _HEAD.match(rest)) and match[1] not in found:
-        inside, closed, after = rest[match.end() :].partition(match[1] + "]")
+        inside, closed, behind = rest[match.end() :].partition(match[1] + "]")
         if not closed:
             problems.append(Problem(number, "error", f"'[{match[1]}' is not closed by '{match[1]}]'"))
             break
-        found[match[1]], rest = inside.strip(), after
+        found[match[1]], rest = inside.strip(), behind
     for mark in ("@]", "#]"):
         if mark in rest:
-            problems.append(Problem(number, "error", f"the command contains {mark!r}: Greasy matches up to the last one "
-                                    "of a line and would cut it; put the command into a script"))  # fmt: skip
+            message = f"the command contains {mark!r}: Greasy matches up to the last one of a line and would cut it"
+            problems.append(Problem(number, "error", f"{message}; put the command into a script"))
     command = rest.strip()
     if not command:
         problems.append(Problem(number, "error", "there is no command"))

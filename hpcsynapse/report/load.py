@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcsynapse.errors import RecordError
+from hpcsynapse.records import Part, parts
 from hpcsynapse.report.describe import RunDescription, describe
 from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.timing import FIELDS, MERGED_NAME, PHASES, WARMUP, Part, parts
+from hpcsynapse.timing import FIELDS, MERGED_NAME, PHASES, WARMUP
 
 Records = npt.NDArray[np.void]
 Floats = npt.NDArray[np.float64]

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from hpcsynapse.errors import SpecError
+from hpcsynapse.spec import JobSpec
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
@@ -27,7 +30,23 @@ class Scheduler(ABC):
     job_file: ClassVar[str]
     template: ClassVar[str]
     job_id_variable: ClassVar[str]  # shell expression for the job's id inside the job
+    restart_suffix: ClassVar[str] = ""  # shell text that tells one start of a job from the next
     lacks: ClassVar[tuple[str, ...]] = ()  # settings (section.name) that have no counterpart in this queue
+
+    def refuse(self, spec: JobSpec) -> None:
+        """Raise SpecError for what is asked of this queue and has no counterpart there."""
+        for name in self.lacks:
+            section, _, setting = name.partition(".")
+            if getattr(getattr(spec, section), setting) not in (None, (), ""):
+                raise SpecError(f"{name} has no counterpart under {self.name}; leave it out")
+
+    def features(self, spec: JobSpec) -> list[str]:
+        """Return the properties that every node must have, for queues that ask for nodes by feature."""
+        return [feature for feature in (spec.resources.gpu_type, spec.queue.constraint) if feature]
+
+    def notification(self, spec: JobSpec) -> str:
+        """Return the queue's own word for the events that send mail, where it has one."""
+        return ""
 
     @abstractmethod
     def submit_command(self, script: Path) -> list[str]:

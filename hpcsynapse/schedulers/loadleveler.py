@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcsynapse.errors import SchedulerOutputError
+from hpcsynapse.errors import SchedulerOutputError, SpecError
 from hpcsynapse.schedulers.base import JobStatus, Scheduler
+from hpcsynapse.spec import JobSpec
+from hpcsynapse.units import parse_mebibytes
 
 # llq, table of job states. A system hold and, at some sites, a suspended job are both S; neither is running.
 _STATES = {
@@ -31,7 +33,38 @@ class LoadLeveler(Scheduler):
     job_file = "job.ll"
     template = "loadleveler/job.ll.j2"
     job_id_variable = "${LOADL_STEP_ID}"
+    restart_suffix = ".$(date +%s)"  # LoadLeveler counts no restarts
     lacks = ("queue.qos", "queue.reservation", "queue.signal", "queue.dependency", "queue.hint")
+
+    def refuse(self, spec: JobSpec) -> None:
+        """Refuse what LoadLeveler lacks: it counts no GPUs, so nodes that have them must be known by class or feature."""
+        super().refuse(spec)
+        if spec.resources.gpus and not (self.features(spec) or spec.queue.partition):
+            raise SpecError(
+                "LoadLeveler has no count of GPUs: say which nodes have them with --partition CLASS, --constraint "
+                "FEATURE or, in the site file, site.gpu_feature"
+            )
+        if spec.resources.mem is not None and parse_mebibytes(spec.resources.mem) == 0:
+            raise SpecError("resources.mem = 0 has no counterpart under loadleveler; use --exclusive")
+
+    def features(self, spec: JobSpec) -> list[str]:
+        """Return what nodes must have: the site's mark of nodes with GPUs, the kind of GPU, the constraint."""
+        mark = spec.site.gpu_feature if spec.resources.gpus else None
+        return [*([mark] if mark else []), *super().features(spec)]
+
+    def notification(self, spec: JobSpec) -> str:
+        """Return always, complete, error, start or never; LoadLeveler takes one of them."""
+        if not spec.queue.mail_user:
+            return "never"
+        events = set((spec.queue.mail_type or "END,FAIL").upper().split(","))
+        if unknown := events - {"NONE", "ALL", "BEGIN", "END", "FAIL"}:
+            raise SpecError(
+                f"queue.mail_type = {spec.queue.mail_type!r}: {', '.join(sorted(unknown))} has no counterpart under "
+                "loadleveler; there are ALL, BEGIN, END, FAIL and NONE"
+            )
+        if events in ({"BEGIN"}, {"FAIL"}, {"NONE"}):
+            return {"BEGIN": "start", "FAIL": "error", "NONE": "never"}[events.pop()]
+        return "always" if events & {"ALL", "BEGIN"} else "complete"
 
     def submit_command(self, script: Path) -> list[str]:
         """Return llsubmit."""

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hpcsynapse.errors import SchedulerOutputError
+from hpcsynapse.errors import SchedulerOutputError, SpecError
 from hpcsynapse.schedulers import slurm
 from hpcsynapse.schedulers.base import JobStatus, Scheduler
+from hpcsynapse.spec import JobSpec
 
 _SUBMITTED = re.compile(r"Submitted batch job (\d+)")
 # squeue(1), JOB STATE CODES: the short forms.
@@ -32,7 +33,14 @@ class MinoTauro(Scheduler):
     job_file = "job.cmd"
     template = "minotauro/job.cmd.j2"
     job_id_variable = "${SLURM_JOB_ID}"
+    restart_suffix = ".${SLURM_RESTART_COUNT:-0}"
     lacks = ("queue.qos", "queue.mail_user", "queue.mail_type", "queue.comment", "queue.signal", "queue.hint")
+
+    def refuse(self, spec: JobSpec) -> None:
+        """Refuse what the dialect lacks, and a memory request that the site does not say to leave out."""
+        super().refuse(spec)
+        if spec.resources.mem is not None and spec.site.accept_mem:
+            raise SpecError("resources.mem has no counterpart under minotauro, where memory follows the cores")
 
     def submit_command(self, script: Path) -> list[str]:
         """Return mnsubmit."""

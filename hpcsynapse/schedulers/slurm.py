@@ -31,6 +31,7 @@ class Slurm(Scheduler):
     job_file = "job.sh"
     template = "slurm/job.sh.j2"
     job_id_variable = "${SLURM_JOB_ID}"
+    restart_suffix = ".${SLURM_RESTART_COUNT:-0}"
 
     def submit_command(self, script: Path) -> list[str]:
         """Return `sbatch --parsable`, which prints `id` or `id;cluster`."""

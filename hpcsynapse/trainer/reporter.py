@@ -78,9 +78,10 @@ class Reporter:
         written = self.step
         while not self._done.wait(_INTERVAL):
             self.stop_requested = self.stop_requested or self._run.stop.exists()
-            if self.step == written or self._status["state"] != "TRAINING":
-                continue
             now, step = time.monotonic(), self.step
+            # No step since the last file, or none yet since the window began anew after a validation.
+            if step in (written, self._window[1]) or self._status["state"] != "TRAINING":
+                continue
             rate = (step - self._window[1]) * self.global_batch / max(now - self._window[0], 1e-9)
             self._window, written = (now, step), step
             self.about(samples_per_s=rate, eta_s=(self.steps - step) * self.global_batch / rate if rate else None)

@@ -72,7 +72,7 @@ trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
 while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
 trap '' TERM INT
 if [ -z "${caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.timing /scratch/runs/slurm-everything/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.records /scratch/runs/slurm-everything/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
   code=$(timeout 60 /opt/hpcsynapse/bin/python -m hpcsynapse.failure /scratch/runs/slurm-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from researcher import at_login
 
 pytestmark = pytest.mark.lab
 
@@ -16,28 +17,38 @@ NASTY = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def nasty(slurm_lab, tmp_path_factory):
+    """A run for every value, in the queue all at once."""
+    user = at_login(slurm_lab, tmp_path_factory.mktemp("nasty"))
+    runs = {}
+    for value in NASTY.values():
+        work, folder = user.folder / "w" / value, user.folder / "r" / value
+        work.mkdir(parents=True)
+        runs[value] = user.submit(
+            "--runs", str(folder), "--comment", value, "--env", f"VALUE={value}", "--name", "nasty",
+            "--", "bash", "-c", 'printf "%s" "$1$VALUE" > here', "bash", value, cwd=work,
+        )  # fmt: skip
+    yield user, runs
+    user.leave()
+
+
 @pytest.mark.parametrize("value", NASTY.values(), ids=NASTY.keys())
-def test_comment_folders_and_environment(slurm_lab, user, value):
-    work, runs = user.folder / "w" / value, user.folder / "r" / value
-    work.mkdir(parents=True)
-    run = user.submit(
-        "--runs", str(runs), "--comment", value, "--env", f"VALUE={value}", "--name", "nasty",
-        "--", "bash", "-c", 'printf "%s" "$1$VALUE" > here', "bash", value, cwd=work,
-    )  # fmt: skip
+def test_comment_folders_and_environment(slurm_lab, nasty, value):
+    user, runs = nasty
+    run, work = runs[value], user.folder / "w" / value
+    assert run.path == user.folder / "r" / value / "nasty"
     text = slurm_lab.run("scontrol", "show", "job", run.job_id)
     assert re.search(r"^   Comment=(.*) $", text, re.MULTILINE)[1] == value
     assert re.search(r"^   WorkDir=(.*)$", text, re.MULTILINE)[1] == str(work)
-    slurm_lab.wait_until(lambda: (run.path / "exit.json").exists(), 60, "the run's end")
-    assert user.status(run)["state"] == "FINISHED"
-    assert run.path == runs / "nasty"
+    user.wait_for(run.path / "exit.json")
+    assert run.file("exit.json")["exit_code"] == 0, run.text("logs/job.log")
     assert (work / "here").read_text() == value + value
     assert (run.path / "logs" / "job.log").is_file()
     assert not list(user.folder.rglob("bad"))
 
 
-@pytest.mark.parametrize(
-    "name", ["two words", "a'b", "a/b", "-dash", "#x", "$(touch bad)", "é", ".hidden", "x" * 65, ""]
-)
+@pytest.mark.parametrize("name", ["two words", "a'b", "a/b", "-dash", "#x", "$(touch bad)", "é", ".hidden", "x" * 65])
 def test_unsafe_names_are_refused_and_nothing_is_written(user, name):
     done = user.attempt("submit", f"--name={name}", "--set", f"queue.comment={name}", "--", "true")
     assert done.returncode == 2

@@ -73,7 +73,8 @@ def test_a_killed_rank_is_named_though_all_others_lose_their_peer(slurm_lab, use
     slurm_lab.run(*on_node, *(["pkill", "-KILL", "-P"] if victim == "program" else ["kill", "-KILL"]), str(pid))
     status = user.wait(run, "FAILED")
     assert status["reason"] == f"rank 3 on {slurm_lab.node_name(2)}: {reason}"
-    assert status["exit_code"] == 137
+    # A killed wrapper leaves no code; srun's then depends on how fast the others ended.
+    assert status["exit_code"] in ((137,) if victim == "program" else (137, 143, 1))
     remaining = slurm_lab.attempt(*on_node, "pgrep", "-f", f"hpcsynapse.* {run.path}")
     assert remaining.stdout == ""
 

@@ -1,5 +1,7 @@
 """A node is lost: the run goes back to the queue and on from its checkpoint, or it fails and says why."""
 
+import re
+
 import pytest
 from researcher import SLOW_MODEL
 
@@ -9,7 +11,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 def test_a_lost_node_requeues_one_run_and_fails_the_other(slurm_lab, user):
     user.script("slow.py", SLOW_MODEL)
     run = user.submit(
-        "--nodes", "2", "--requeue", "--model", "slow:Slow", "--batch", "64", "--engine", "ddp", "--epochs", "8",
+        "--nodes", "2", "--requeue", "--model", "slow:Slow", "--batch", "64", "--engine", "ddp", "--epochs", "999",
         "--set", "train.model_args.seconds=0.15", "--name", "again",
     )  # fmt: skip
     slurm_lab.wait_until(lambda: list(run.path.glob("checkpoints/*.pt")) != [], 120, "a checkpoint")
@@ -33,14 +35,23 @@ def test_a_lost_node_requeues_one_run_and_fails_the_other(slurm_lab, user):
             return slurm_lab.job(run.job_id)["JobState"] == "RUNNING"
 
         slurm_lab.wait_until(started_again, 60, "the run's second start")
-        status = user.finish(run)
+        slurm_lab.wait_until(
+            lambda: (
+                user.status(run)["progress"]["attempt"] == f"{run.job_id}.1"
+                and "resumed from step " in run.text("logs/rank-00000.log")
+            ),
+            120,
+            "training goes on from the checkpoint",
+        )
+        user.hpcsynapse("stop", "again")
+        status = user.wait(run, "STOPPED")
     finally:
         slurm_lab.node("start", lost)
     assert status["job_id"] == run.job_id
-    assert status["progress"]["step"] == status["progress"]["steps"]
-    assert status["progress"]["attempt"] == f"{run.job_id}.1"
+    assert status["exit_code"] == 0
+    resumed = int(re.search(r"resumed from step (\d+)", run.text("logs/rank-00000.log"))[1])
+    assert status["progress"]["step"] >= resumed > 0
     assert hosts[1] not in hosts_of(run)
-    assert "resumed from step " in run.text("logs/rank-00000.log")
     slurm_lab.wait_idle()
 
 

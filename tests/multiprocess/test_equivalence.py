@@ -6,7 +6,7 @@ import pytest
 import torch
 from jobs import Starter, need, parameters
 
-from hpcsynapse import timing
+from hpcsynapse import records, timing
 from hpcsynapse.rundir import RunDirectory
 
 GLOBAL_BATCH = 16
@@ -50,7 +50,7 @@ def test_parameters_are_those_of_single(
 
 
 def check_records(run: RunDirectory, ranks: int, engine: str) -> None:
-    parts = sorted(timing.parts(run.timings), key=lambda part: part.header["rank"])
+    parts = sorted(records.parts(run.timings), key=lambda part: part.header["rank"])
     assert [part.header["rank"] for part in parts] == list(range(ranks))
     for part in parts:
         assert part.count == 10
@@ -59,7 +59,7 @@ def check_records(run: RunDirectory, ranks: int, engine: str) -> None:
         assert part.header["parameters"] == PARAMETERS
         assert part.header["bytes_per_step"] == 4 * PARAMETERS
     names = [name for name, _, _ in timing.FIELDS]
-    for _, record in timing.iterate(run.timings):
+    for _, record in records.iterate(run.timings):
         values = dict(zip(names, record, strict=True))
         assert values["samples"] == GLOBAL_BATCH // ranks
         assert values["forward"] > 0 < values["backward"]

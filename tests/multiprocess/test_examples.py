@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from jobs import HERE, Starter, need
 
-from hpcsynapse import timing
+from hpcsynapse import records
 
 EXAMPLES = HERE.parents[1] / "examples"
 
@@ -19,12 +19,12 @@ def test_script(starter: Starter, monkeypatch: pytest.MonkeyPatch, engine: str, 
     job = starter.start(run, 2, launcher, program=[str(EXAMPLES / f"{engine}_script.py")])
     job.succeed()
     assert "epoch 1: loss" in job.output()
-    parts = timing.parts(run.timings)
+    parts = records.parts(run.timings)
     assert sorted(part.header["rank"] for part in parts) == [0, 1]
     for part in parts:
         assert part.count == 2 * (899 // 32)
         assert (part.header["engine"], part.header["world_size"]) == (engine, 2)
-    last = timing.last_record(run.timings)
+    last = records.last_record(run.timings)
     assert last is not None
     assert (last["samples"], last["epoch"]) == (32, 1)
     assert last["loss"] < 2.0

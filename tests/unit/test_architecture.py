@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parents[2] / "hpcsynapse"
 LAYERS = {
     "errors": 0, "units": 0,
     "fields": 1, "site": 1, "spec": 1, "settings": 1, "hostlist": 1, "ports": 1, "placement": 1, "rundir": 1,
-    "failure": 1, "timing": 1, "rank": 1, "local_launcher": 1, "devices": 1,
-    "process": 2, "schedulers": 2, "launchers": 2, "render": 2,
+    "failure": 1, "timing": 1, "records": 1, "rank": 1, "local_launcher": 1, "devices": 1,
+    "process": 2, "schedulers": 2, "launchers": 2, "render": 2, "greasy": 2,
     "checks": 3, "status": 3, "submission": 3, "report": 3, "trainer": 3,
     "cli": 4, "__main__": 5, "__init__": 5,
 }  # fmt: skip

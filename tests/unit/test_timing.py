@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcsynapse import timing
+from hpcsynapse import records
 from hpcsynapse.errors import RecordError
-from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD, StepRecorder, iterate, last_record, merge, parts
+from hpcsynapse.records import iterate, last_record, merge, parts
+from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD, StepRecorder
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +114,7 @@ def test_a_killed_writer_leaves_a_readable_file(tmp_path):
         "recorder = StepRecorder(sys.argv[1], rank=0)\n"
         "while True:\n with recorder.step(samples=1): pass\n"
     )
-    root = Path(timing.__file__).parent.parent
+    root = Path(records.__file__).parent.parent
     for delay in (0.0, 0.05, 0.2):
         folder = tmp_path / str(delay)
         writer = subprocess.Popen([sys.executable, "-c", code, str(folder)], env={"PYTHONPATH": str(root)})
@@ -215,7 +216,7 @@ def _merge_and_die(folder, stage):
 
     try:
         Path.open, Path.replace, Path.unlink = dying(Path.open), dying(Path.replace), dying(Path.unlink)
-        timing.Part.read = dying(timing.Part.read)
+        records.Part.read = dying(records.Part.read)
         merge(folder)
         os._exit(0)
     finally:
@@ -239,14 +240,14 @@ def test_a_reader_during_a_merge_sees_every_record(tmp_path):
     for rank in range(3):
         write(tmp_path, rank)
     expected = read(tmp_path)
-    opened = timing._open_part
+    opened = records._open_part
 
     def disturbed(path):
-        with mock.patch.object(timing, "_open_part", opened):
+        with mock.patch.object(records, "_open_part", opened):
             merge(tmp_path)
         return opened(path)
 
-    with mock.patch.object(timing, "_open_part", disturbed):
+    with mock.patch.object(records, "_open_part", disturbed):
         assert read(tmp_path) == expected
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from hpcsynapse.errors import RecordError, RunNotFoundError
+from hpcsynapse.records import merge, parts
 from hpcsynapse.report.load import find_records, load
 from hpcsynapse.report.scaling import scaling_report
 from hpcsynapse.report.tables import to_csv
-from hpcsynapse.timing import RECORD, merge, parts
+from hpcsynapse.timing import RECORD
 
 
 def test_merged_and_unmerged_report_alike(make_run):

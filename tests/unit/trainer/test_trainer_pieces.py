@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hpcsynapse import timing
+from hpcsynapse import records, timing
 from hpcsynapse.errors import TrainError
 from hpcsynapse.spec import ENGINES as SPEC_ENGINES
 from hpcsynapse.spec import STRATEGIES as SPEC_STRATEGIES
@@ -79,7 +79,7 @@ def test_clock_writes_phases(tmp_path) -> None:
     clock.mark("communicate")
     clock.end(7, 2, StepResult(torch.tensor(1.5), 32))
     clock.drain()
-    ((_, record),) = list(timing.iterate(tmp_path))
+    ((_, record),) = list(records.iterate(tmp_path))
     named = dict(zip([name for name, _, _ in timing.FIELDS], record, strict=True))
     assert (named["step"], named["epoch"], named["samples"], named["loss"]) == (7, 2, 32, 1.5)
     assert sum(named[phase] for phase in timing.PHASES) <= named["total"] * 1.001

@@ -1,0 +1,150 @@
+"""Lists with roles: one line a node, whose script starts that node's parameter servers and workers.
+
+After the scripts of the MinoTauro thesis (Yagües Gomà 2016): hosts with the suffix of the fast network, one port a
+process, every worker behind its own CUDA_VISIBLE_DEVICES, flags --ps_hosts --worker_hosts --job_name --task_index.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcsynapse import fields
+from hpcsynapse.errors import SpecError
+from hpcsynapse.fields import at_least, setting
+from hpcsynapse.greasy.recorded import clear_results, line_folder, script_line, template, write_script
+from hpcsynapse.greasy.tasks import LIST_NAME, Task, TaskList
+from hpcsynapse.rundir import write_atomic, write_json
+
+# The kernel takes no longer word in an argument list (MAX_ARG_STRLEN, execve(2)).
+_LONGEST_WORD = 131_000
+
+
+def _env_name(name: str, key: str) -> None:
+    fields.env_name(name, key)
+    if key == "CUDA_VISIBLE_DEVICES" or key.startswith("HPCSYNAPSE_"):
+        raise SpecError(f"{name}: {key} is set by the node scripts and cannot be given")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolesRequest:
+    """What runs on the nodes; workers and GPUs are counted per node."""
+
+    command: tuple[str, ...]
+    workdir: str
+    workers: int = setting(1, "workers on each node", check=at_least(1, 1024))
+    gpus: int = setting(0, "GPUs granted on each node", check=at_least(0, 64))
+    ps: int | None = setting(None, "parameter servers in total, on the first nodes", check=at_least(0, 100_000))
+    ps_per_node: int = setting(0, "parameter servers on each node", check=at_least(0, 1024))
+    host_suffix: str = setting("", "appended to host names for the fast network")
+    port: int = setting(2220, "first port on each node", check=at_least(1024, 65535))
+    flags: bool = setting(True, "append the flags of roles to the command")
+    rank_variables: bool = setting(False, "tell the workers their rank, as a launcher does")
+    limit: int = setting(0, "seconds for the whole list", check=at_least(0))
+    patience: int = setting(300, "seconds without a word from a node", check=at_least(5))
+    grace: int = setting(10, "seconds between SIGTERM and SIGKILL", check=at_least(1, 3600))
+    env: dict[str, str] = setting({}, "environment of every process", check=_env_name)
+    prelude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        fields.validate("greasy", self)
+        if not self.command or not self.command[0]:
+            raise SpecError("greasy build: which program? Give it behind --")
+        if self.ps is not None and self.ps_per_node:
+            raise SpecError(f"greasy: ps = {self.ps} in total and ps_per_node = {self.ps_per_node} exclude one another")
+        if self.host_suffix:
+            fields.word("greasy.host_suffix", "x" + self.host_suffix)
+        if self.gpus and self.workers % self.gpus and self.gpus % self.workers:
+            raise SpecError(f"greasy: {self.workers} workers and {self.gpus} GPUs on a node do not divide one another")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of a node; `device` counts what the node was granted, None without."""
+
+    role: str
+    index: int
+    port: int
+    device: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One line of the list."""
+
+    number: int
+    host: str
+    processes: tuple[Process, ...]
+
+
+def lay_out(request: RolesRequest, hosts: Sequence[str]) -> list[Node]:
+    """Return what runs where: servers on the first nodes or on all, workers in blocks node after node.
+
+    On every node servers take the first ports and workers the next; where a node has fewer servers than others, its
+    workers have the same ports as theirs. Raises SpecError when ports run out.
+    """
+    count = len(hosts)
+    total = request.ps if request.ps is not None else request.ps_per_node * count
+    most = max(1, -(-total // count))
+    nodes: list[Node] = []
+    used: Counter[str] = Counter()
+    servers = 0
+    for number, host in enumerate(hosts):
+        here = total // count + (number < total % count)
+        port = request.port + used[host]
+        used[host] += most + request.workers
+        if port + most + request.workers > 65536:
+            raise SpecError(f"greasy: the ports of {host} end at {port + most + request.workers - 1}, beyond 65535")
+        processes = [Process("ps", servers + one, port + one, None) for one in range(here)]
+        servers += here
+        for one in range(request.workers):
+            device = one * request.gpus // request.workers if request.gpus else None
+            processes.append(Process("worker", number * request.workers + one, port + most + one, device))
+        nodes.append(Node(number, host, tuple(processes)))
+    return nodes
+
+
+def addresses(nodes: Sequence[Node], role: str, suffix: str) -> list[str]:
+    """Return host:port of every process of a role, by index; the address on this machine has no suffix."""
+    return [
+        f"{node.host}{'' if node.host == 'localhost' else suffix}:{process.port}"
+        for node in nodes for process in node.processes if process.role == role
+    ]  # fmt: skip
+
+
+def write_roles(folder: Path, request: RolesRequest, hosts: Sequence[str], template_dir: str | None = None) -> TaskList:
+    """Write the scripts of all nodes and the list that runs them; return the list.
+
+    Raises SpecError when the program cannot be told of so many hosts, or when the folder's name does not fit in a
+    line. What an earlier build of the folder has left is removed.
+    """
+    place = line_folder(folder)
+    nodes = lay_out(request, hosts)
+    servers = addresses(nodes, "ps", request.host_suffix)
+    workers = addresses(nodes, "worker", request.host_suffix)
+    if request.flags and max(len(",".join(workers)), len(",".join(servers))) > _LONGEST_WORD:
+        raise SpecError(
+            f"greasy: {len(workers)} workers are too many to be named in one word of a command line; use --no-flags: "
+            "the program then reads the addresses from the file that HPCSYNAPSE_CLUSTER names"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    clear_results(folder)
+    for old in folder.glob("node_*.sh"):
+        old.unlink()
+    write_json(folder / "cluster.json", {"ps": servers, "worker": workers})
+    write_script(
+        folder / "roles.sh", "roles.sh.j2", template_dir, nodes=len(nodes), gpus=request.gpus, limit=request.limit,
+        patience=request.patience, grace=request.grace, ps_hosts=",".join(servers), worker_hosts=",".join(workers),
+        command=request.command, env=request.env, prelude=request.prelude, workdir=request.workdir,
+        flags=request.flags, rank_variables=request.rank_variables, world_size=len(workers),
+    )  # fmt: skip
+    script = template("node.sh.j2", template_dir)
+    for node in nodes:
+        (folder / f"node_{node.number}.sh").write_text(script.render(node=node, nodes=len(nodes)))
+    tasks = TaskList(tuple(
+        Task(node.number + 1, script_line(f"{place}/node_{node.number}.sh")) for node in nodes
+    ))  # fmt: skip
+    write_atomic(folder / LIST_NAME, tasks.text())
+    return tasks

@@ -1,0 +1,4 @@
+"""Job files that people wrote, for LoadLeveler, BSC's dialect and sbatch: read with all their oddities, and converted.
+
+`reader.read` gives a `JobFile`, `convert.convert` the same job in another dialect.
+"""

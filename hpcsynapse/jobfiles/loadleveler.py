@@ -1,0 +1,211 @@
+"""LoadLeveler's keywords: what they ask for, which may stand together, and how a request is written with them.
+
+Source: IBM, "Using and Administering", chapter on job command file keywords.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hpcsynapse.jobfiles.model import Complaint, Request, Rule, Step
+from hpcsynapse.jobfiles.values import clock, count, from_macros, hms, memory, text, to_macros, token, yes_no
+
+_FEATURE = re.compile(r'\(?\s*Feature\s*==\s*"([^"]*)"\s*\)?', re.IGNORECASE)
+_RESOURCE = re.compile(r"([A-Za-z]+)\s*\(\s*([^)]*?)\s*\)")
+_MAIL = {"always": ("ALL",), "complete": ("END", "FAIL"), "error": ("FAIL",), "start": ("BEGIN",), "never": ("NONE",)}
+# Sets of keywords that LoadLeveler accepts together for parallel steps, and the form that `node` must have there.
+_COMBINATIONS = (
+    ({"total_tasks", "node"}, "one number"), ({"total_tasks", "blocking"}, ""),
+    ({"tasks_per_node", "node"}, "any"), ({"task_geometry"}, ""), (set[str](), ""),
+)  # fmt: skip
+_SIZE_KEYWORDS = {"total_tasks", "tasks_per_node", "node", "blocking", "task_geometry"}
+
+
+def _node(request: Request, value: str) -> str | None:
+    first, _, last = value.partition(",")
+    request.nodes, request.max_nodes = count(first.strip()), count(last.strip()) if last.strip() else None
+    if request.max_nodes and request.max_nodes < request.nodes:
+        raise ValueError(f"{value!r}: the maximum is below the minimum")
+    return None
+
+
+def _geometry(request: Request, value: str) -> str | None:
+    inner = re.fullmatch(r"\{\s*((?:\(\s*\d+(?:\s*,\s*\d+)*\s*\)\s*)+)\}", value)
+    if not inner:
+        raise ValueError(f"{value!r} is no geometry; write {{(0,1) (2)}}, one group a node")
+    groups = tuple(tuple(int(one) for one in group.split(",")) for group in re.findall(r"\(([^)]*)\)", inner[1]))
+    ids = sorted(one for group in groups for one in group)
+    if ids != list(range(len(ids))):
+        raise ValueError(f"{value!r}: task ids must be unique and go from 0 to {len(ids) - 1}")
+    request.geometry, request.nodes = groups, len(groups)
+    return None
+
+
+def _requirements(request: Request, value: str) -> str | None:
+    features = _FEATURE.findall(value)
+    rest = re.sub(r"[\s()&]", "", _FEATURE.sub("", value))
+    if rest or not features:
+        return f"only (Feature == ...) joined by && has a counterpart, not {value!r}"
+    request.features = tuple(features)
+    return None
+
+
+def _resources(request: Request, value: str) -> str | None:
+    other = []
+    for name, amount in _RESOURCE.findall(value):
+        if name.lower() == "consumablecpus":
+            request.cpus = count(amount)
+        elif name.lower() == "consumablememory":
+            request.task_memory = memory(amount)
+        else:
+            other.append(name)
+    if not _RESOURCE.search(value):
+        raise ValueError(f"{value!r}: write ConsumableCpus(n) ConsumableMemory(n gb)")
+    return f"{', '.join(other)} has no counterpart" if other else None
+
+
+def _notification(request: Request, value: str) -> str | None:
+    if value.lower() not in _MAIL:
+        raise ValueError(f"{value!r} is not one of {', '.join(_MAIL)}")
+    request.mail = _MAIL[value.lower()]
+    return None
+
+
+def _environment(request: Request, value: str) -> str | None:
+    odd = []
+    for item in (part.strip() for part in value.split(";")):
+        name, found, content = item.partition("=")
+        if item.upper() == "COPY_ALL":
+            request.copy_environment = True
+        elif found and re.fullmatch(r"[A-Za-z_]\w*", name.strip()):
+            request.environment[name.strip()] = content.strip().strip('"')
+        elif item and not item.startswith("$"):  # $VAR copies one variable, which others do anyway
+            odd.append(item)
+    return f"not understood: {'; '.join(odd)}" if odd else None
+
+
+def _node_usage(request: Request, value: str) -> str | None:
+    request.exclusive = value.lower() == "not_shared"
+    return None
+
+
+def _job_type(request: Request, value: str) -> str | None:
+    if value.lower() not in ("serial", "parallel", "mpich", "bluegene"):
+        raise ValueError(f"{value!r} is not one of serial, parallel, MPICH, bluegene")
+    return None if value.lower() != "bluegene" else "Blue Gene has no counterpart"
+
+
+RULES: dict[str, Rule | None] = {
+    "job_name": token("name"), "step_name": token("step"), "initialdir": text("workdir"),
+    "output": text("output", from_macros), "error": text("error", from_macros), "input": text("input", from_macros),
+    "node": _node, "tasks_per_node": token("tasks_per_node", count), "total_tasks": token("tasks", count),
+    "task_geometry": _geometry, "wall_clock_limit": token("seconds", clock), "class": token("partition"),
+    "account_no": token("account"), "requirements": _requirements, "resources": _resources,
+    "node_usage": _node_usage, "notification": _notification, "notify_user": token("mail_user"),
+    "comment": text("comment"), "environment": _environment, "restart": token("requeue", yes_no),
+    "dependency": text("dependency"), "job_type": _job_type, "executable": text("program"),
+    "arguments": text("arguments"), "ll_res_id": token("reservation"),
+    # Known, without a counterpart elsewhere.
+    **dict.fromkeys((
+        "blocking", "node_resources", "preferences", "group", "hold", "checkpoint", "ckpt_dir", "ckpt_file", "shell",
+        "rset", "mcm_affinity_options", "task_affinity", "cpus_per_core", "parallel_threads", "user_priority",
+        "startdate", "core_limit", "cpu_limit", "data_limit", "file_limit", "job_cpu_limit", "rss_limit",
+        "stack_limit", "as_limit", "nproc_limit", "memlock_limit", "locks_limit", "nofile_limit", "large_page",
+        "bulkxfer", "rcxtblocks", "coschedule", "restart_from_ckpt", "restart_on_same_nodes", "cluster_list",
+        "cluster_input_file", "cluster_output_file", "cluster_option", "env_copy", "image_size", "max_processors",
+        "min_processors", "parallel_path", "smt", "node_topology", "island_count", "energy_policy_tag",
+        "minimize_time_to_solution", "max_perf_decrease_allowed", "topology_group", "metacluster_job", "dstg_node",
+        "recurring", "host_file", "total_core_limit", "perf_variation_allowed", "adjust_wall_clock_limit",
+        "bg_size", "bg_connection", "bg_connectivity", "bg_shape", "bg_rotate", "bg_partition", "bg_requirements",
+        "bg_block", "network", "ignored",
+    )),
+}  # fmt: skip
+
+
+def check(step: Step) -> list[Complaint]:
+    """Return what LoadLeveler would refuse about a step as a whole."""
+    given = _SIZE_KEYWORDS & set(step.lines)
+    line = max((step.lines[name].line for name in given), default=step.end)
+    complaints = []
+    if not any(given == names for names, _ in _COMBINATIONS):
+        valid = "; ".join(" + ".join(sorted(names)) for names, _ in _COMBINATIONS if names)
+        message = f"{' + '.join(sorted(given))} is refused by LoadLeveler; valid are {valid}"
+        complaints.append(Complaint(line, "node", "error", message))
+    elif "total_tasks" in given and step.request.max_nodes:
+        message = "with total_tasks it must be one number, not a minimum and a maximum"
+        complaints.append(Complaint(step.lines["node"].line, "node", "error", message))
+    blocking = step.lines.get("blocking")
+    if blocking and blocking.value != "unlimited" and not blocking.value.isdigit():
+        complaints.append(Complaint(blocking.line, "blocking", "error", f"{blocking.value!r}: a number or unlimited"))
+    return complaints
+
+
+def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the statements of a request, and the fields that have no counterpart with the reason."""
+    lines: list[tuple[str, object]] = []
+    lost: list[tuple[str, str]] = []
+
+    def named(name: str, value: str | None) -> str | None:
+        try:
+            return None if value is None else to_macros(value)
+        except ValueError as error:
+            lost.append((name, str(error)))
+            return None
+
+    lines.append(("job_name", request.name))
+    lines.append(("job_type", "parallel"))
+    lines += _size(request, lost)
+    if request.seconds:
+        lines.append(("wall_clock_limit", hms(request.seconds)))
+    features = [*request.features, *([request.gpu_type] if request.gpu_type else [])]
+    if request.gpus and not features:
+        lost.append(("gpus", "LoadLeveler has no count of GPUs: ask for nodes that have them by class or feature"))
+    plain = [part for feature in features for part in feature.split("&")]
+    if any(not re.fullmatch(r"[\w.-]+", part) for part in plain):
+        lost.append(("features", f"{' & '.join(features)} is more than features joined by &"))
+    elif plain:
+        lines.append(("requirements", " && ".join(f'(Feature == "{part}")' for part in plain)))
+    tasks = request.tasks_per_node or (1 if request.nodes == 1 else None)
+    per_task = request.task_memory or (request.memory // tasks if request.memory and tasks else None)
+    if request.memory is not None and per_task is None:
+        lost.append(("memory", "LoadLeveler counts memory by task, and tasks of a node are not known"))
+    resources = [f"ConsumableCpus({request.cpus})"] if request.cpus else []
+    resources += [f"ConsumableMemory({per_task} mb)"] if per_task else []
+    usage = {True: "not_shared", False: "shared", None: None}[request.exclusive or (True if request.gpus else None)]
+    mail = next((word for word, events in _MAIL.items() if set(events) == set(request.mail)), None)
+    if request.mail and not mail:
+        lost.append(("mail", f"{','.join(request.mail)}: LoadLeveler takes one of {', '.join(_MAIL)}"))
+    environment = ["COPY_ALL"] * (request.copy_environment is not False)
+    environment += [f"{name}={value}" for name, value in request.environment.items()]
+    lines += [
+        ("resources", " ".join(resources)), ("node_usage", usage), ("class", request.partition),
+        ("account_no", request.account), ("notification", mail), ("notify_user", request.mail_user),
+        ("comment", request.comment), ("restart", {True: "yes", False: "no", None: None}[request.requeue]),
+        ("environment", "; ".join(environment)), ("initialdir", request.workdir),
+        ("input", named("input", request.input)), ("output", named("output", request.output)),
+        ("error", named("error", request.error or request.output)),
+    ]  # fmt: skip
+    for name in ("qos", "reservation", "array"):
+        if getattr(request, name):
+            lost.append((name, "LoadLeveler has none"))
+    if request.dependency and not request.step:
+        lost.append(("dependency", "LoadLeveler knows dependencies only between steps of one job"))
+    elif request.step:
+        lines += [("step_name", request.step), ("dependency", request.dependency)]
+    return [f"{key} = {value}" for key, value in lines if value], lost
+
+
+def _size(request: Request, lost: list[tuple[str, str]]) -> list[tuple[str, object]]:
+    if request.geometry:
+        groups = " ".join(f"({','.join(str(one) for one in group)})" for group in request.geometry)
+        return [("task_geometry", "{" + groups + "}")]
+    if request.nodes and request.tasks_per_node:
+        nodes = f"{request.nodes},{request.max_nodes}" if request.max_nodes else str(request.nodes)
+        return [("node", nodes), ("tasks_per_node", request.tasks_per_node)]
+    if request.nodes and request.max_nodes:
+        lost.append(("nodes", "a range of nodes needs tasks_per_node; the minimum is taken"))
+    if request.nodes:
+        return [("node", request.nodes), ("total_tasks", request.tasks or request.nodes)]
+    if request.tasks and request.tasks_per_node:
+        return [("node", -(-request.tasks // request.tasks_per_node)), ("total_tasks", request.tasks)]
+    return [("total_tasks", request.tasks or request.tasks_per_node or 1), ("blocking", "unlimited")]

@@ -1,0 +1,108 @@
+"""BSC's keywords (MinoTauro, CNAG, Altamira): what they ask for, and how a request is written with them.
+
+Source: MinoTauro user guide, 2016; defaults are not documented, so everything is written out.
+"""
+
+from __future__ import annotations
+
+from hpcsynapse.jobfiles.model import Complaint, Request, Rule, Step
+from hpcsynapse.jobfiles.values import clock, count, from_bsc, hms, memory, number, text, to_bsc, token, yes_no
+
+# Node type -> cores and GPUs of a node.
+NODE_TYPES = {"k80": (16, 4), "m2090": (12, 2)}
+
+
+def _features(request: Request, value: str) -> str | None:
+    request.features = tuple(value.replace("&", " ").replace(",", " ").split())
+    return None
+
+
+def _class(request: Request, value: str) -> str | None:
+    if request.partition is None:
+        return token("partition")(request, value)
+    return token("qos")(request, value)
+
+
+def _partition(request: Request, value: str) -> str | None:
+    if request.partition is not None:  # the class, read before, is then a quality of service
+        request.qos = request.partition
+    return token("partition")(request, value)
+
+
+def _node_usage(request: Request, value: str) -> str | None:
+    request.exclusive = value.lower() in ("not_shared", "exclusive")
+    return None
+
+
+RULES: dict[str, Rule | None] = {
+    "job_name": token("name"), "initialdir": text("workdir"), "output": text("output", from_bsc),
+    "error": text("error", from_bsc), "input": text("input", from_bsc), "total_tasks": token("tasks", count),
+    "tasks_per_node": token("tasks_per_node", count), "cpus_per_task": token("cpus", count),
+    "gpus_per_node": token("gpus", number), "wall_clock_limit": token("seconds", clock), "features": _features,
+    "class": _class, "partition": _partition, "account": token("account"), "account_no": token("account"),
+    "reservation": token("reservation"), "requeue": token("requeue", yes_no), "array": token("array"),
+    "memory": token("memory", memory), "node_usage": _node_usage, "comment": text("comment"),
+    "job_type": lambda request, value: None,  # left over from LoadLeveler, of which the dialect grew
+    **dict.fromkeys(("x11", "tracing", "nodeset", "queue", "notification", "environment", "scratch", "blocking",
+                     "switches", "intel_opencl", "ignored")),
+}  # fmt: skip
+
+
+def check(step: Step) -> list[Complaint]:
+    """Return what does not fit the node types that are known, and what is not said at all."""
+    request, complaints = step.request, []
+    for name, keyword in (("seconds", "wall_clock_limit"), ("tasks", "total_tasks")):
+        if getattr(request, name) is None and keyword not in step.lines:
+            complaints.append(Complaint(1, keyword, "warning", "is not given, and its default is not documented"))
+    kind = next((NODE_TYPES[one] for one in request.features if one in NODE_TYPES), None)
+    for keyword, asked, limit in (
+        ("cpus_per_task", (request.cpus or 1) * (request.tasks_per_node or 1), kind and kind[0]),
+        ("gpus_per_node", request.gpus, kind and kind[1]),
+    ):
+        if asked and limit and asked > limit:
+            line = step.lines[keyword].line if keyword in step.lines else 1
+            complaints.append(Complaint(line, keyword, "error", f"{asked} on a node that has {limit}"))
+    if request.nodes is None and request.tasks:
+        per_node = request.tasks_per_node or (kind[0] // request.cpus if kind and request.cpus else None)
+        if per_node and (request.tasks_per_node or per_node == 1):
+            request.tasks_per_node, request.nodes = per_node, -(-request.tasks // per_node)
+    return complaints
+
+
+def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the statements of a request, and the fields that have no counterpart with the reason."""
+    lost: list[tuple[str, str]] = []
+    name = request.name or "job"
+
+    def named(field: str, value: str | None, default: str) -> str:
+        try:
+            return to_bsc(value, name) if value else default
+        except ValueError as error:
+            lost.append((field, str(error)))
+            return default
+
+    output = named("output", request.output, f"{name}_%j.out")
+    features = [*request.features, *([request.gpu_type] if request.gpu_type else [])]
+    per_node = request.tasks_per_node or (1 if request.nodes and not request.tasks else None)
+    tasks = request.all_tasks or (request.nodes or 1) * (per_node or 1)
+    seconds = None if request.seconds is None else hms(request.seconds)
+    lines: list[tuple[str, object]] = [
+        ("job_name", name), ("initialdir", request.workdir or "."), ("output", output),
+        ("error", named("error", request.error, output)), ("input", named("input", request.input, "")),
+        ("total_tasks", tasks), ("tasks_per_node", per_node), ("gpus_per_node", request.gpus),
+        ("cpus_per_task", request.cpus or 1), ("wall_clock_limit", seconds), ("features", "&".join(features)),
+        ("class", request.partition), ("account", request.account), ("reservation", request.reservation),
+        ("array", request.array), ("node_usage", "not_shared" if request.exclusive else None),
+        ("requeue", None if request.requeue is None else int(request.requeue)),
+    ]  # fmt: skip
+    for field in ("qos", "mail_user", "comment", "node_memory"):
+        if getattr(request, field):
+            what = {"node_memory": "memory"}.get(field, field)
+            lost.append((what, "BSC's dialect has none" if what != "memory" else "memory follows the cores"))
+    if request.dependency:
+        lost.append(("dependency", f"say it when you submit: mnsubmit -dep {request.dependency}"))
+    if request.geometry:
+        lost.append(("geometry", "tasks are dealt out evenly"))
+    if request.max_nodes:
+        lost.append(("nodes", f"a range of nodes: {request.nodes} are taken"))
+    return [f"{key} = {value}" for key, value in lines if value not in (None, "")], lost

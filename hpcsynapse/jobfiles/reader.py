@@ -1,0 +1,119 @@
+"""Reads job files of three dialects and says, by line and directive, what is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from types import ModuleType
+
+from hpcsynapse.fields import nearest
+from hpcsynapse.jobfiles import lines as text_lines
+from hpcsynapse.jobfiles import loadleveler, minotauro, slurm
+from hpcsynapse.jobfiles.model import Complaint, Directive, JobFile, Step
+
+DIALECTS: dict[str, ModuleType] = {"slurm": slurm, "minotauro": minotauro, "loadleveler": loadleveler}
+_BSC_ONLY = {"gpus_per_node", "cpus_per_task", "features"}
+_QUEUE = re.compile(r"[ \t]*#[ \t]*@[ \t]*queue\b", re.IGNORECASE)
+_AT_KEY = re.compile(r"[ \t]*#[ \t]*@[ \t]*([\w-]+)")
+
+
+def read(data: bytes, dialect: str | None = None) -> JobFile:
+    """Return what a job file asks for; whatever is odd about it is a complaint, never an exception."""
+    lines, complaints = text_lines.decode(data)
+    dialect = dialect or detect(lines)
+    steps, consumed = (_read_sbatch if dialect == "slurm" else _read_keywords)(lines, dialect, complaints)
+    for step in steps:
+        complaints += DIALECTS[dialect].check(step)
+    body = [(number, line) for number, line in enumerate(lines, 1) if number not in consumed]
+    return JobFile(dialect, steps, body, sorted(set(complaints)))
+
+
+def detect(lines: list[str]) -> str:
+    """Return the dialect a file is written in: by its keywords, by `# @ queue`, else by which lines there are more."""
+    keys = {match[1].replace("-", "_").lower() for line in lines if (match := _AT_KEY.match(line))}
+    if keys & _BSC_ONLY:
+        return "minotauro"
+    if "queue" in keys:
+        return "loadleveler"
+    sbatch = sum(line.startswith("#SBATCH") for line in lines)
+    return "minotauro" if keys and len(keys) >= sbatch else "slurm"
+
+
+def _read_sbatch(lines: list[str], dialect: str, complaints: list[Complaint]) -> tuple[list[Step], set[int]]:
+    step, consumed = Step(end=1), set()
+    for number, words in text_lines.sbatch_lines(lines, complaints):
+        consumed.add(number)
+        for name, value, complaint in slurm.options(words):
+            if complaint:
+                complaints.append(Complaint(number, name or value, "error", complaint))
+            else:
+                _apply(step, Directive(number, name, value), "slurm", complaints)
+    return [step], consumed
+
+
+def _read_keywords(lines: list[str], dialect: str, complaints: list[Complaint]) -> tuple[list[Step], set[int]]:
+    strict = dialect == "loadleveler"
+    last_queue = max((number for number, line in enumerate(lines, 1) if _QUEUE.match(line)), default=0)
+    steps, step, consumed = list[Step](), Step(), set[int]()
+    for directive, last in text_lines.keyword_statements(lines, complaints, strict=strict):
+        consumed.update(range(directive.line, last + 1))
+        if strict and last_queue and directive.line > last_queue:
+            message = f"is ignored: the last # @ queue is in line {last_queue}"
+            complaints.append(Complaint(directive.line, directive.key, "warning", message))
+        elif strict and directive.key == "queue":
+            step.end = directive.line
+            steps.append(step)
+            step = step.next()
+        elif directive.key:
+            _apply(step, directive, dialect, complaints)
+    _mixed(step, lines, dialect, consumed, complaints)
+    if not strict or not steps:
+        step.end = max(consumed, default=1)
+        steps.append(step)
+    if strict and not last_queue:
+        complaints.append(Complaint(max(consumed, default=1), "queue", "error", "# @ queue is missing: no step ends"))
+    return steps, consumed
+
+
+def _mixed(step: Step, lines: list[str], dialect: str, consumed: set[int], complaints: list[Complaint]) -> None:
+    """Read #SBATCH lines among keywords: Slurm lies below BSC's dialect, but LoadLeveler takes them for comments."""
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("#SBATCH"):
+            continue
+        consumed.add(number)
+        if dialect == "loadleveler":
+            complaints.append(Complaint(number, line[7:].strip()[:60], "warning", "is a comment to LoadLeveler"))
+            continue
+        complaints.append(Complaint(number, line[7:].strip()[:60], "warning", "an option of sbatch among keywords"))
+        for _, words in text_lines.sbatch_lines([line], []):
+            for name, value, complaint in slurm.options(words):
+                if not complaint:
+                    _apply(step, Directive(number, name, value), "slurm", complaints)
+
+
+def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Complaint]) -> None:
+    """Put one statement into a step's request."""
+    rules = DIALECTS[dialect].RULES
+    key = directive.key.partition(".")[0]
+    if key not in rules:
+        level = "warning" if dialect == "minotauro" else "error"
+        message = f"is no keyword of {dialect}{nearest(key, rules)}"
+        complaints.append(Complaint(directive.line, directive.key, level, message))
+        return
+    before = step.lines.get(directive.key)
+    if before and before.line > step.end and before.value != directive.value:
+        message = f"was given in line {before.line} already; the later one counts"
+        complaints.append(Complaint(directive.line, directive.key, "warning", message))
+    step.lines[directive.key] = directive
+    rule = rules[key]
+    if rule is None:
+        step.without_meaning.append(directive)
+        return
+    if not directive.value and dialect != "slurm":
+        return
+    try:
+        odd = rule(step.request, directive.value)
+    except ValueError as error:
+        complaints.append(Complaint(directive.line, directive.key, "error", str(error)))
+    else:
+        if odd:
+            complaints.append(Complaint(directive.line, directive.key, "warning", odd))

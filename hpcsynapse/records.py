@@ -1,0 +1,187 @@
+"""Reading step records: of one rank, of a whole run, and joined into one file at the end of the run.
+
+A reader drops what follows the last whole record and passes over a file without a whole first line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hpcsynapse.errors import RecordError
+from hpcsynapse.timing import FIELDS, FORMAT, MERGED_NAME, RECORD, VERSION
+
+_HEADER_READ = 4096
+_LISTINGS = 10
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the first line of a record file and the offset of its first record.
+
+    Raises RecordError naming the file when it is not a record file of a known version.
+    """
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1 << 26)
+    except OSError as error:
+        raise RecordError(f"{path}: {error.strerror}") from None
+    return parse_header(path, line), len(line)
+
+
+def parse_header(path: Path, line: bytes) -> dict[str, Any]:
+    """Return the description in the first line of a record file; raises RecordError as `read_header` does."""
+    try:
+        header = json.loads(line)
+    except ValueError:
+        raise RecordError(f"{path}: the first line is not the description of a record file") from None
+    if not line.endswith(b"\n") or not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise RecordError(f"{path}: not a file of step records")
+    if header.get("version") != VERSION or header.get("record_size") != RECORD.size:
+        raise RecordError(f"{path}: format version {header.get('version')!r} is not known to this release")
+    return header
+
+
+class Part:
+    """The records of one rank in one start of the job: where they lie, and their description."""
+
+    __slots__ = ("count", "header", "offset", "path")
+
+    def __init__(self, path: Path, header: dict[str, Any], offset: int, count: int) -> None:
+        self.path, self.header, self.offset, self.count = path, header, offset, count
+
+    def read(self) -> bytes:
+        """Return the whole records as bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.count * RECORD.size)
+
+
+def parts(folder: Path) -> list[Part]:
+    """Return the records of every rank and start in a timings folder, by start and rank; torn ends are dropped.
+
+    A file that holds no whole header yet (its rank was killed while opening it) is passed over. A merge that runs
+    meanwhile is seen either before or after, never in between.
+    """
+    for _ in range(_LISTINGS):
+        try:
+            return _list_parts(folder)
+        except FileNotFoundError:  # a merge removed what it had joined: look again
+            continue
+    raise RecordError(f"{folder}: the record files keep changing; read them when the run has ended")
+
+
+def _list_parts(folder: Path) -> list[Part]:
+    # The files are listed before the merged file is read: whatever a merge removes later is in the merged file.
+    try:
+        names = [path.name for path in folder.glob("rank-*.steps")]
+    except OSError:
+        return []
+    found = _merged_parts(folder / MERGED_NAME)
+    joined = {(part.header.get("file"), part.header.get("started")) for part in found}
+    for name in names:
+        part = _open_part(folder / name)
+        # Present twice when a merge was killed before it removed what it had joined.
+        if part and (name, part.header.get("started")) not in joined:
+            found.append(part)
+    return sorted(found, key=lambda part: (part.header.get("started", 0.0), part.header["rank"]))
+
+
+def _merged_parts(path: Path) -> list[Part]:
+    if not path.is_file():
+        return []
+    header, offset = read_header(path)
+    return [Part(path, entry["header"], offset + entry["offset"], entry["count"]) for entry in header["parts"]]
+
+
+def _open_part(path: Path) -> Part | None:
+    # One open, one stat and mostly one read per rank: an open costs about 1 ms on a parallel file system.
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        head = os.read(descriptor, _HEADER_READ)
+    finally:
+        os.close(descriptor)
+    end = head.find(b"\n") + 1
+    if end:
+        header, offset = parse_header(path, head[:end]), end
+    elif len(head) < _HEADER_READ:
+        return None
+    else:
+        header, offset = read_header(path)
+    return Part(path, header, offset, (size - offset) // RECORD.size)
+
+
+def merge(folder: Path) -> Path | None:
+    """Join all record files of a finished run into one and remove them; returns its path, or None if there are none.
+
+    Killed at any instant it leaves a folder from which `parts` reads every record once.
+    """
+    target = folder / MERGED_NAME
+    all_parts = parts(folder)
+    if not any(part.path != target for part in all_parts):
+        for path in _left_over(folder):
+            path.unlink(missing_ok=True)
+        return target if target.exists() else None
+    entries, position = [], 0
+    for part in all_parts:
+        name = part.header.get("file", part.path.name)
+        entries.append({"file": name, "header": {**part.header, "file": name}, "offset": position, "count": part.count})
+        position += part.count * RECORD.size
+    header = {"format": FORMAT, "version": VERSION, "record_size": RECORD.size, "parts": entries,
+              "fields": [[name, kind] for name, kind, _ in FIELDS]}  # fmt: skip
+    temporary = folder / f".{MERGED_NAME}.{os.getpid()}"
+    try:
+        with temporary.open("wb") as file:
+            file.write((json.dumps(header) + "\n").encode())
+            for part in all_parts:
+                file.write(part.read())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    for path in _left_over(folder):
+        path.unlink(missing_ok=True)
+    return target
+
+
+def _left_over(folder: Path) -> list[Path]:
+    """Return the files whose records are all in the merged file, which alone may be removed."""
+    joined = {(part.header.get("file"), part.header.get("started")): part.count
+              for part in _merged_parts(folder / MERGED_NAME)}  # fmt: skip
+    left = []
+    for path in folder.glob("rank-*.steps"):
+        part = _open_part(path)
+        if part and joined.get((path.name, part.header.get("started")), -1) >= part.count:
+            left.append(path)
+    return left
+
+
+def iterate(folder: Path) -> Iterator[tuple[dict[str, Any], tuple[Any, ...]]]:
+    """Yield (description of the rank, one record in the order of FIELDS) for people and small tools."""
+    for part in parts(folder):
+        for record in RECORD.iter_unpack(part.read()):
+            yield part.header, record
+
+
+def last_record(folder: Path, rank: int = 0) -> dict[str, Any] | None:
+    """Return the newest record of a rank as a dictionary without reading the rest, or None."""
+    try:
+        mine = [part for part in parts(folder) if part.header["rank"] == rank and part.count]
+        if not mine:
+            return None
+        part = mine[-1]
+        with part.path.open("rb") as file:
+            file.seek(part.offset + (part.count - 1) * RECORD.size)
+            values = RECORD.unpack(file.read(RECORD.size))
+    except (OSError, RecordError, struct.error):
+        return None
+    return dict(zip((name for name, _, _ in FIELDS), values, strict=True))
+
+
+if __name__ == "__main__":  # the last line of a job script
+    merge(Path(sys.argv[1]))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hpcsynapse import devices, launchers, process, render
 from hpcsynapse.errors import CheckError, CommandError, HpcSynapseError
+from hpcsynapse.jobfiles import reader
 from hpcsynapse.launchers import LAUNCHERS
 from hpcsynapse.schedulers import create
 from hpcsynapse.spec import JobSpec
@@ -56,6 +57,11 @@ def choose_engine(spec: JobSpec) -> tuple[str, str]:
         return "horovod", "horovodrun starts Horovod"
     if spec.launch.launcher in ("torchrun", "local"):
         return "ddp", f"{spec.launch.launcher} starts torch.distributed"
+    if spec.launch.launcher in ("mpiexec", "poe") or (spec.launch.launcher, spec.queue.scheduler) == (
+        "auto",
+        "loadleveler",
+    ):
+        return "ddp", "MPI engines need the MPI library they were built for, which need not be that of this launcher"
     if launchers.foreign_python(spec):
         return "ddp", "what the Python of the ranks has installed is not known here"
     if not has_module("horovod"):
@@ -69,6 +75,7 @@ def run_checks(spec: JobSpec, runs: Path, *, ask_queue: bool = False) -> Iterato
     """Yield a finding for everything that is looked at; `ask_queue` also validates the job file with the queue."""
     yield from _resources(spec)
     yield from _site(spec)
+    yield from _surroundings(spec)
     yield from _program(spec)
     yield from _launcher(spec)
     yield from _run_directory(spec, runs)
@@ -108,6 +115,23 @@ def _site(spec: JobSpec) -> Iterator[Finding]:
             yield Finding("error", "site", f"{site.name or 'the site'} requires --{name.replace('_', '-')}")
     if resources.mem is not None and not site.accept_mem:
         yield Finding("warning", "site", f"mem {resources.mem} is left out: memory follows the cores here")
+
+
+def _surroundings(spec: JobSpec) -> Iterator[Finding]:
+    """Look for templates, virtual environment and environment modules, without which the job script ends at once."""
+    templates, venv = spec.site.template_dir, spec.launch.venv
+    if templates and not Path(templates).is_dir():
+        yield Finding("error", "templates", f"folder {templates} does not exist")
+    if venv and not Path(spec.workdir or ".", venv, "bin", "activate").is_file():
+        yield Finding("error", "venv", f"{venv} is no virtual environment: it has no bin/activate")
+    for module in spec.launch.modules:
+        look = ["bash", "-c", 'type module && module is-avail "$1"', "bash", module]
+        try:
+            found = process.run(look, timeout=20).code == 0
+        except CommandError:
+            found = False
+        if not found:
+            yield Finding("warning", "modules", f"environment module {module!r} is not found here; the job needs it")
 
 
 def _program(spec: JobSpec) -> Iterator[Finding]:
@@ -257,6 +281,9 @@ def _job_file(spec: JobSpec, runs: Path, ask_queue: bool) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="hpcsynapse-") as folder:
         script = Path(folder) / scheduler.job_file
         script.write_text(text)
+        if scheduler.name in ("loadleveler", "minotauro"):  # their commands cannot validate a file
+            for complaint in reader.read(text.encode(), scheduler.name).errors:
+                yield Finding("error", "job file", str(complaint))
         commands = [["bash", "-n", str(script)], scheduler.check_command(script)]
         for command in filter(None, commands):
             try:

@@ -12,7 +12,6 @@ from pathlib import Path
 from hpcsynapse.errors import SpecError
 from hpcsynapse.spec import JobSpec
 
-
 RANK_SCRIPT = "rank.sh"  # in the run directory, for launchers that cannot be given arguments
 
 
@@ -167,7 +166,7 @@ _ALL = (*_SLURM, "loadleveler", "local")
 LAUNCHERS: dict[str, Launcher] = {
     "srun": Launcher(_srun, "one Slurm task a rank", _SLURM, starts_mpi=True, program="srun"),
     "mpirun": Launcher(_mpirun, "Open MPI", _ALL, starts_mpi=True, program="mpirun"),
-    "mpiexec": Launcher(_mpiexec, "MPICH's hydra", _ALL, starts_mpi=True),
+    "mpiexec": Launcher(_mpiexec, "MPICH's hydra", _ALL, starts_mpi=True, program="mpiexec.hydra"),
     "poe": Launcher(_poe, "IBM's Parallel Environment", ("loadleveler",), starts_mpi=True, program="poe"),
     "horovodrun": Launcher(
         _horovodrun, "Horovod over Gloo", _ALL, starts_mpi=False, per_node=False, program="horovodrun"

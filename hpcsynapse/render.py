@@ -60,14 +60,14 @@ def pattern_path(value: object) -> str:
     return directive_value(text.replace("\\", "\\\\") if "\\" in text else text.replace("%", "%%"))
 
 
-def keyword_value(value: object) -> str:
+def keyword_value(value: object, *, variables: bool = False) -> str:
     """Return a value as LoadLeveler and BSC's dialect read it: the line from behind `=` on, without any quoting.
 
     Raises RenderError for what would not be read back as it is: blanks or quotes at an end, a backslash at the end
-    (the next line would belong to it), `$(` (LoadLeveler's own variables), an empty value.
+    (the next line would belong to it), an empty value, and `$(` unless LoadLeveler's own `variables` are meant.
     """
     text = _checked(value)
-    if not text or text != text.strip() or text[0] in "\"'" or text[-1] in "\"'\\" or "$(" in text:
+    if not text or text != text.strip() or text[0] in "\"'" or text[-1] in "\"'\\" or ("$(" in text and not variables):
         raise RenderError(f"{text!r} cannot be written behind a keyword: it is empty, begins or ends with a blank or "
                           "a quote, ends with a backslash, or has $( in it")  # fmt: skip
     return text
@@ -91,6 +91,14 @@ def extra_directive(value: object) -> str:
     return option + found + (directive_value(rest) if found else "")
 
 
+def prelude_line(value: object) -> str:
+    """Return a line of the user's own shell; one that a queue would take for a directive is refused."""
+    text = _checked(value)
+    if re.match(r"\s*#\s*@|#SBATCH", text):
+        raise RenderError(f"prelude {text!r} would be read as a directive; write it with --directive")
+    return text
+
+
 def _checked(value: object) -> str:
     text = str(value)
     try:
@@ -110,7 +118,7 @@ def environment(template_dir: str | None) -> jinja2.Environment:
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     engine.filters.update(quote=shell_word, directive=directive_value, pattern_path=pattern_path,
-                          extra_directive=extra_directive, prelude_line=_checked, keyword=keyword_value,
+                          extra_directive=extra_directive, prelude_line=prelude_line, keyword=keyword_value,
                           extra_keyword=extra_keyword)  # fmt: skip
     return engine
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import tomllib
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,16 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file in one step."""
-    write_atomic(path, json.dumps(value, indent=1, allow_nan=True) + "\n")
+    write_atomic(path, json.dumps(_finite(value), indent=1) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with null for NaN and infinity, which JSON does not have (a loss that diverged)."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -165,8 +176,9 @@ class RunDirectory:
     def find(cls, runs: Path, name: str) -> RunDirectory:
         """Return the run of that name, or at that path; raises RunNotFoundError with the nearest name."""
         for path in (runs / name, Path(name)):
-            if (path / "run.toml").is_file():
-                return cls(path.resolve())
+            with suppress(OSError):  # a name that no file can have
+                if (path / "run.toml").is_file():
+                    return cls(path.resolve())
         hint = fields.nearest(name, [run.name for run in cls.all(runs)])
         raise RunNotFoundError(f"no run {name!r} in {runs}{hint}")
 
@@ -192,7 +204,7 @@ class RunDirectory:
     def append_history(self, state: str, reason: str = "", **more: object) -> None:
         """Append one state as a whole line."""
         record = {"time": time.time(), "state": state, **({"reason": reason} if reason else {}), **more}
-        line = (json.dumps(record) + "\n").encode()
+        line = (json.dumps(_finite(record)) + "\n").encode()
         descriptor = os.open(self.history, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             os.write(descriptor, line)

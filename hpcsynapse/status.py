@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from hpcsynapse.schedulers import SCHEDULERS, create
 from hpcsynapse.schedulers.base import JobStatus
 
 _QUERY_SECONDS = 30.0
+_NUMBERS = ("step", "steps", "epoch", "epochs", "samples_per_s", "loss", "eta_s", "lr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,23 +40,26 @@ class RunStatus:
         return asdict(self)
 
 
-def statuses(runs: Sequence[RunDirectory]) -> list[RunStatus]:
-    """Return the state of every run, asking each queue at most once for all of them."""
-    submissions = {run.path: read_json(run.submission) or {} for run in runs}
-    exits = {run.path: read_json(run.exit) for run in runs}
+Answers = dict[str, dict[str, JobStatus] | CommandError]
+
+
+def statuses(runs: Sequence[RunDirectory], answers: Answers | None = None) -> list[RunStatus]:
+    """Return the state of every run, by what its queue answered earlier or else by asking it now."""
+    answers = ask_queues(runs) if answers is None else answers
+    # The exit file is read after the queue was asked: a job may have ended in between.
+    return [_judge(run, read_json(run.submission) or {}, read_json(run.exit), answers) for run in runs]
+
+
+def ask_queues(runs: Sequence[RunDirectory]) -> Answers:
+    """Ask each queue once for all of these runs that may not have ended."""
     open_jobs: dict[str, list[str]] = {}
     for run in runs:
-        submission = submissions[run.path]
+        submission, ended = read_json(run.submission) or {}, read_json(run.exit) or {}
         scheduler, job_id = submission.get("scheduler"), submission.get("job_id")
-        ended = exits[run.path] or {}
         finished = ended.get("exit_code") == 0 and not ended.get("signal")
-        if scheduler in SCHEDULERS and isinstance(job_id, str) and not finished:
+        if isinstance(scheduler, str) and scheduler in SCHEDULERS and isinstance(job_id, str) and not finished:
             open_jobs.setdefault(str(scheduler), []).append(job_id)
-    answers: dict[str, dict[str, JobStatus] | CommandError] = {
-        scheduler: ask_queue(scheduler, job_ids) for scheduler, job_ids in open_jobs.items()
-    }
-    # Read again: a job may have ended between the first look and the queue's answer.
-    return [_judge(run, submissions[run.path], exits[run.path] or read_json(run.exit), answers) for run in runs]
+    return {scheduler: ask_queue(scheduler, job_ids) for scheduler, job_ids in open_jobs.items()}
 
 
 def ask_queue(scheduler: str, job_ids: Sequence[str]) -> dict[str, JobStatus] | CommandError:
@@ -79,7 +84,7 @@ def ask_queue(scheduler: str, job_ids: Sequence[str]) -> dict[str, JobStatus] | 
 
 def _judge(
     run: RunDirectory, submission: dict[str, Any], ended: dict[str, Any] | None,
-    answers: dict[str, dict[str, JobStatus] | CommandError],
+    answers: Answers,
 ) -> RunStatus:  # fmt: skip
     scheduler, job_id = str(submission.get("scheduler", "")), str(submission.get("job_id", ""))
     answer = answers.get(scheduler, {})
@@ -167,24 +172,32 @@ def _cancel_requested(run: RunDirectory) -> bool:
 
 def _progress(run: RunDirectory) -> dict[str, Any]:
     """Return the training's latest report; a user's own program has its steps read from its records."""
-    report = read_json(run.status) or {}
+    report = {key: value for key, value in (read_json(run.status) or {}).items() if _sound(key, value)}
     if "step" not in report and report.get("state"):
         with suppress(HpcSynapseError):
             last = records.last_record(run.timings)
             if last:
-                report = {**report, "step": last["step"] + 1, "epoch": last["epoch"], "loss": last["loss"]}
+                read = {"step": last["step"] + 1, "epoch": last["epoch"], "loss": last["loss"]}
+                report |= {key: value for key, value in read.items() if _sound(key, value)}
     return report
+
+
+def _sound(key: str, value: object) -> bool:
+    """Tell whether an entry of a status file is of its kind: another program, or an editor, may have written it."""
+    if key in _NUMBERS:
+        return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
+    return key not in ("state", "reason") or isinstance(value, str)
 
 
 def request_cancel(run: RunDirectory) -> None:
     """Tell the queue to end a run's job; raises CommandError with the queue's answer when it does not."""
     submission = read_json(run.submission) or {}
-    if not submission.get("job_id"):
+    if not submission.get("job_id") or str(submission.get("scheduler")) not in SCHEDULERS:
         raise CommandError(f"run {run.name} was never handed to a queue", command=[])
     before = (run.read_history() or [{"state": "CREATED"}])[-1]["state"]
     run.append_history("STOPPED", "cancel requested", request="cancel")  # first, so that whoever watches knows why
     try:
-        process.run_checked(create(submission["scheduler"]).cancel_command(submission["job_id"]), timeout=60)
+        process.run_checked(create(submission["scheduler"]).cancel_command(str(submission["job_id"])), timeout=60)
     except CommandError as error:
         run.append_history(before, f"not cancelled: {error}", request="refused")
         raise

@@ -34,13 +34,14 @@ def runs_folder(explicit: str | Path | None = None) -> Path:
 
 
 def detect_scheduler() -> str:
-    """Return `slurm` when it answers here, else `local`.
+    """Return the queue that answers here: Slurm, BSC's commands, LoadLeveler; else `local`.
 
     Raises SubmitError when Slurm is configured but does not answer: running on a login node instead of the queue
     must be somebody's decision.
     """
     if not shutil.which("sbatch"):
-        return "local"
+        others = (("minotauro", ("mnsubmit", "mnq")), ("loadleveler", ("llsubmit", "llq")))
+        return next((name for name, commands in others if all(map(shutil.which, commands))), "local")
     try:
         done = process.run(["sinfo", "--noheader", "--format=%P"], timeout=20)
     except CommandError as error:
@@ -156,6 +157,7 @@ def resubmit(run: RunDirectory) -> Submission:
         raise SpecError(f"run {run.name} has no job file; submit its run.toml instead")
     run.stop.unlink(missing_ok=True)
     run.exit.unlink(missing_ok=True)
+    run.logs.mkdir(exist_ok=True)  # queues start no job whose log cannot be opened
     return Submission(run, _hand_over(run, spec, script), spec)
 
 

@@ -27,6 +27,7 @@ VERBS = {
     "cancel": ("Watch", "Tell the queue to end a run."),
     "report": ("Measure", "Speedup and efficiency of runs."),
     "records": ("Measure", "Print the step records of a run."),
+    "convert": ("Convert", "Turn a LoadLeveler, BSC or sbatch job file into another of them."),
 }
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from hpcsynapse.rundir import FINAL_STATES, RunDirectory
-from hpcsynapse.status import RunStatus, statuses
+from hpcsynapse.rundir import FINAL_STATES, RunDirectory, read_json
+from hpcsynapse.status import RunStatus, ask_queues, statuses
 from hpcsynapse.units import format_seconds
 
-_FIRST_PAUSE, _LAST_PAUSE = 0.3, 5.0
+_LOOK = 0.3  # seconds between looks at the run's files
+_FIRST_PAUSE, _LAST_PAUSE = 0.3, 5.0  # between questions to the queue, which many people share
 
 
 def describe(status: RunStatus) -> str:
@@ -45,22 +46,24 @@ def _metrics(progress: dict[str, Any]) -> dict[str, float]:
 def follow(run: RunDirectory, *, to_stderr: bool = False) -> int:
     """Show a run until it has ended; return 0 when it finished or was stopped, else 1.
 
-    The queue is asked with growing pauses; Ctrl-C leaves the run alone.
+    The run's files are read all the time, the queue is asked with growing pauses; Ctrl-C leaves the run alone.
     """
     terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
-    pause, last = _FIRST_PAUSE, ""
+    pause, due, last, ended = _FIRST_PAUSE, 0.0, "", None
     try:
         while True:
-            status = statuses([run])[0]
+            exit_file = read_json(run.exit)
+            if exit_file != ended or time.monotonic() >= due:
+                answers, ended = ask_queues([run]), exit_file
+                due, pause = time.monotonic() + pause, min(pause * 1.3, _LAST_PAUSE)
+            status = statuses([run], answers)[0]
             line = describe(status)
             if line != last:
                 _show(line, terminal, to_stderr)
-                pause = _FIRST_PAUSE if status.state not in ("QUEUED",) else pause
                 last = line
             if status.state in FINAL_STATES:
                 break
-            time.sleep(pause)
-            pause = min(pause * 1.3, 1.0 if status.scheduler == "local" else _LAST_PAUSE)
+            time.sleep(_LOOK)
     except KeyboardInterrupt:
         click.echo(f"\nrun {run.name} goes on; see: hpcsynapse status {run.name}", err=True)
         return 130

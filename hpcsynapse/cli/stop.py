@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import click
 
 from hpcsynapse.cli.options import runs_option
+from hpcsynapse.errors import SpecError
+
+if TYPE_CHECKING:
+    from hpcsynapse.rundir import RunDirectory
 
 
 @click.command()
@@ -23,4 +30,13 @@ def command(names: tuple[str, ...], runs: str | None) -> None:
             click.echo(f"run {run.name} has ended already: {state}")
             continue
         run.request_stop("stopped by user")
-        click.echo(f"run {run.name} will stop after its step")
+        if _own_program(run):
+            click.echo(f"run {run.name}: its program is asked to stop by the file {run.stop}, if it looks for it")
+        else:
+            click.echo(f"run {run.name} will stop after its step")
+
+
+def _own_program(run: RunDirectory) -> bool:
+    with suppress(SpecError):
+        return bool(run.load_spec().command)
+    return False

@@ -23,7 +23,7 @@ _BUILTINS = frozenset(
     {"cd", "export", "source", ".", "if", "for", "while", "until", "case", "{", "(", "!", "set", "ulimit", "unset",
      "eval", "exec", "alias", "trap", ":", "umask"}
 )  # fmt: skip
-_ENDLESS = re.compile(r"(?:^|\s)(?:sleep\s+inf(?:inity)?|tail\s+(?:-\S+\s+)*-[fF]|yes)(?:\s|$)")
+_ENDLESS = re.compile(r"(?:^|\s)(?:sleep\s+inf(?:inity)?|tail\s+(?:\S+\s+)*-[fF]|yes)(?:\s|$)")
 _ROLE = re.compile(r"--job[_-]name[= ](\w+)")
 _TELLING = re.compile(r"sleep|tail|yes| -|^(?:cd|export|source|\.|if|for|while|until|case|set|exec|trap|:) ")
 

@@ -152,9 +152,12 @@ def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
             lost.append((name, str(error)))
             return None
 
-    lines.append(("job_name", request.name))
-    lines.append(("job_type", "parallel"))
-    lines += _size(request, lost)
+    size = _size(request, lost)
+    lines += [
+        ("job_name", request.name and request.name.replace(" ", "_")),
+        ("job_type", "parallel" if size else "serial"),
+    ]
+    lines += size
     if request.seconds:
         lines.append(("wall_clock_limit", hms(request.seconds)))
     features = [*request.features, *([request.gpu_type] if request.gpu_type else [])]
@@ -167,7 +170,9 @@ def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
         lines.append(("requirements", " && ".join(f'(Feature == "{part}")' for part in plain)))
     tasks = request.tasks_per_node or (1 if request.nodes == 1 else None)
     per_task = request.task_memory or (request.memory // tasks if request.memory and tasks else None)
-    if request.memory is not None and per_task is None:
+    if request.memory == 0:
+        lost.append(("memory", "all the memory of a node comes with node_usage = not_shared"))
+    elif request.memory is not None and per_task is None:
         lost.append(("memory", "LoadLeveler counts memory by task, and tasks of a node are not known"))
     resources = [f"ConsumableCpus({request.cpus})"] if request.cpus else []
     resources += [f"ConsumableMemory({per_task} mb)"] if per_task else []
@@ -208,4 +213,5 @@ def _size(request: Request, lost: list[tuple[str, str]]) -> list[tuple[str, obje
         return [("node", request.nodes), ("total_tasks", request.tasks or request.nodes)]
     if request.tasks and request.tasks_per_node:
         return [("node", -(-request.tasks // request.tasks_per_node)), ("total_tasks", request.tasks)]
-    return [("total_tasks", request.tasks or request.tasks_per_node or 1), ("blocking", "unlimited")]
+    tasks = request.tasks or request.tasks_per_node
+    return [("total_tasks", tasks), ("blocking", "unlimited")] if tasks else []

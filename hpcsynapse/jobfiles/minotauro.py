@@ -65,14 +65,14 @@ def check(step: Step) -> list[Complaint]:
     if request.nodes is None and request.tasks:
         per_node = request.tasks_per_node or (kind[0] // request.cpus if kind and request.cpus else None)
         if per_node and (request.tasks_per_node or per_node == 1):
-            request.tasks_per_node, request.nodes = per_node, -(-request.tasks // per_node)
+            request.nodes = -(-request.tasks // per_node)
     return complaints
 
 
 def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the statements of a request, and the fields that have no counterpart with the reason."""
     lost: list[tuple[str, str]] = []
-    name = request.name or "job"
+    name = (request.name or "job").replace(" ", "_")
 
     def named(field: str, value: str | None, default: str) -> str:
         try:
@@ -83,7 +83,7 @@ def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
 
     output = named("output", request.output, f"{name}_%j.out")
     features = [*request.features, *([request.gpu_type] if request.gpu_type else [])]
-    per_node = request.tasks_per_node or (1 if request.nodes and not request.tasks else None)
+    per_node = request.tasks_per_node or (1 if request.nodes and not request.tasks and not request.geometry else None)
     tasks = request.all_tasks or (request.nodes or 1) * (per_node or 1)
     seconds = None if request.seconds is None else hms(request.seconds)
     lines: list[tuple[str, object]] = [

@@ -90,18 +90,24 @@ class Request:
 
 @dataclass(slots=True)
 class Step:
-    """One job step: every job has one, LoadLeveler files may have several. `lines` tells where a field was set."""
+    """One job step: every job has one, LoadLeveler files may have several.
+
+    `lines` are its statements by keyword, `sources` those that filled each field of the request; `start` and `end`
+    are the lines of the `# @ queue` before it and of its own.
+    """
 
     request: Request = field(default_factory=Request)
     lines: dict[str, Directive] = field(default_factory=dict)
+    sources: dict[str, Directive] = field(default_factory=dict)
     without_meaning: list[Directive] = field(default_factory=list)
+    start: int = 0
     end: int = 0
 
     def next(self) -> Step:
         """Return what the following step inherits: everything but the dependency (LoadLeveler)."""
         request = replace(self.request, dependency=None, step=None, environment=dict(self.request.environment))
         lines = {name: one for name, one in self.lines.items() if name not in ("dependency", "step")}
-        return Step(request, lines, list(self.without_meaning))
+        return Step(request, lines, dict(self.sources), list(self.without_meaning), start=self.end)
 
 
 @dataclass(slots=True)
@@ -117,6 +123,11 @@ class JobFile:
     def errors(self) -> list[Complaint]:
         """What keeps the file from being used as it is."""
         return [complaint for complaint in self.complaints if complaint.level == "error"]
+
+    @property
+    def lost(self) -> list[Complaint]:
+        """What has no counterpart in the dialect that the file was converted to."""
+        return [complaint for complaint in self.complaints if complaint.level == "lost"]
 
 
 # Puts a value into a request and returns what is odd about it, or None; raises ValueError when it cannot be meant.

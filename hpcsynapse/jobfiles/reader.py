@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from types import ModuleType
 
 from hpcsynapse.fields import nearest
 from hpcsynapse.jobfiles import lines as text_lines
 from hpcsynapse.jobfiles import loadleveler, minotauro, slurm
-from hpcsynapse.jobfiles.model import Complaint, Directive, JobFile, Step
+from hpcsynapse.jobfiles.model import Complaint, Directive, JobFile, Request, Step
 
 DIALECTS: dict[str, ModuleType] = {"slurm": slurm, "minotauro": minotauro, "loadleveler": loadleveler}
 _BSC_ONLY = {"gpus_per_node", "cpus_per_task", "features"}
 _QUEUE = re.compile(r"[ \t]*#[ \t]*@[ \t]*queue\b", re.IGNORECASE)
+_FIELDS = tuple(item.name for item in dataclasses.fields(Request) if item.name != "environment")
 _AT_KEY = re.compile(r"[ \t]*#[ \t]*@[ \t]*([\w-]+)")
 
 
@@ -100,7 +102,7 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Comp
         complaints.append(Complaint(directive.line, directive.key, level, message))
         return
     before = step.lines.get(directive.key)
-    if before and before.line > step.end and before.value != directive.value:
+    if before and before.line > step.start and before.value != directive.value:
         message = f"was given in line {before.line} already; the later one counts"
         complaints.append(Complaint(directive.line, directive.key, "warning", message))
     step.lines[directive.key] = directive
@@ -110,6 +112,7 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Comp
         return
     if not directive.value and dialect != "slurm":
         return
+    earlier = [getattr(step.request, name) for name in _FIELDS]
     try:
         odd = rule(step.request, directive.value)
     except ValueError as error:
@@ -117,3 +120,6 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Comp
     else:
         if odd:
             complaints.append(Complaint(directive.line, directive.key, "warning", odd))
+        for name, value in zip(_FIELDS, earlier, strict=True):
+            if getattr(step.request, name) != value:
+                step.sources[name] = directive

@@ -37,7 +37,7 @@ class LoadLeveler(Scheduler):
     lacks = ("queue.qos", "queue.reservation", "queue.signal", "queue.dependency", "queue.hint")
 
     def refuse(self, spec: JobSpec) -> None:
-        """Refuse what LoadLeveler lacks: it counts no GPUs, so nodes that have them must be known by class or feature."""
+        """Refuse what LoadLeveler lacks; nodes with GPUs must be known by class or feature, since it counts none."""
         super().refuse(spec)
         if spec.resources.gpus and not (self.features(spec) or spec.queue.partition):
             raise SpecError(

@@ -32,6 +32,7 @@ trap finish EXIT
 eval "$(conda shell.bash hook)" && conda activate torch || exit 1
 export OMP_NUM_THREADS=1
 
+[ -n "$hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
 first_host=${hosts%%[[:space:]]*}
 export MASTER_ADDR="$first_host"
 MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1

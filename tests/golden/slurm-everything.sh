@@ -51,8 +51,7 @@ finish() {
 }
 trap finish EXIT
 
-module load cuda/12.4 || exit 1
-module load openmpi || exit 1
+module load cuda/12.4 openmpi || exit 1
 . '/shared/my env'/bin/activate || exit 1
 export OMP_NUM_THREADS=3
 export NCCL_DEBUG=INFO
@@ -60,6 +59,7 @@ export ODD='it'"'"'s a $VALUE'
 ulimit -c 0
 nvidia-smi || true
 
+[ -n "$hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
 first_host=${hosts%%[[:space:]]*}
 export MASTER_ADDR="$first_host-ib0"
 MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -124,3 +125,46 @@ def test_damaged_newest_checkpoint(starter: Starter) -> None:
     assert "is damaged" in job.output()
     assert "resumed from step 24" in job.output()
     assert all(torch.equal(expected[name], value) for name, value in parameters(run).items())
+
+
+def test_resumed_with_another_number_of_ranks(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks stop in the middle of an epoch; four with half the batch go on, and one alone with twice the batch."""
+    plain = {**SETTINGS, "engine": "ddp", "model_args": {"dropout": 0.0, "shape": [1, 8, 8]}}
+    pace(monkeypatch, 0.0)
+    expected = starter("expected", 2, **plain).succeed()
+    pace(monkeypatch, 0.15)
+    job = starter("moved", 2, **plain)
+    job.until_step(8)  # an epoch has 6 steps
+    stop(job, "file")
+    job.succeed()
+    assert job.status()["state"] == "STOPPED" and job.status()["step"] < STEPS
+    pace(monkeypatch, 0.0)
+    for ranks in (4, 1):
+        run = RunDirectory(job.run.path.with_name(f"moved-{ranks}"))
+        shutil.copytree(job.run.path, run.path, ignore=shutil.ignore_patterns("stop"))
+        text = run.run_toml.read_text()
+        assert "\nbatch = 8\n" in text
+        run.run_toml.write_text(text.replace("\nbatch = 8\n", f"\nbatch = {16 // ranks}\n"))
+        resumed = starter.start(run, ranks)
+        resumed.succeed()
+        assert f"resumed from step {job.status()['step']} " in resumed.output()
+        assert resumed.status()["step"] == STEPS
+        equal(expected, run, exactly=False)
+
+
+def test_killed_outright_several_times(starter: Starter, uninterrupted: Uninterrupted,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """SIGKILL at any moment costs the steps since the last checkpoint and changes nothing else."""
+    pace(monkeypatch, 0.04)
+    run = starter.create("killed", **{**SETTINGS, "checkpoint_every": 1})
+    for moment in (5, 14, 25):  # an epoch has 12 steps
+        job = starter.start(run)
+        job.until_step(moment)
+        os.kill(job.ranks()[0], signal.SIGKILL)
+        assert any(job.wait())
+        run.status.unlink()
+    pace(monkeypatch, 0.0)
+    last = starter.start(run)
+    last.succeed()
+    assert "resumed from step 24 " in last.output()
+    equal(uninterrupted(1), run, exactly=True)

@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parents[2] / "hpcsynapse"
 LAYERS = {
     "errors": 0, "units": 0,
     "fields": 1, "site": 1, "spec": 1, "settings": 1, "hostlist": 1, "ports": 1, "placement": 1, "rundir": 1,
-    "failure": 1, "timing": 1, "records": 1, "rank": 1, "local_launcher": 1, "devices": 1,
-    "process": 2, "schedulers": 2, "launchers": 2, "render": 2, "greasy": 2,
+    "failure": 1, "timing": 1, "task_hosts": 1, "records": 1, "rank": 1, "local_launcher": 1, "devices": 1,
+    "process": 2, "schedulers": 2, "launchers": 2, "render": 2, "greasy": 2, "jobfiles": 2,
     "checks": 3, "status": 3, "submission": 3, "report": 3, "trainer": 3,
     "cli": 4, "__main__": 5, "__init__": 5,
 }  # fmt: skip
@@ -99,7 +99,8 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
     from hpcsynapse.spec import STRATEGIES
     from hpcsynapse.trainer.catalog import DATA, MODELS
 
-    assert set(LAUNCHERS) == {"srun", "mpirun", "horovodrun", "torchrun", "local"} == set(LAUNCHER_NAMES) - {"auto"}
+    names = {"srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "local"}
+    assert set(LAUNCHERS) == names == set(LAUNCHER_NAMES) - {"auto"}
     assert set(MODELS) == {"simple-cnn", "resnet56", "resnet83"}
     assert set(DATA) == {"digits", "cifar10", "mnist", "npy", "synthetic"}
     assert set(STRATEGIES) == {"auto", "single", "allreduce"}

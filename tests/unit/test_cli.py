@@ -67,7 +67,12 @@ def test_a_failed_run_shows_rank_and_log_and_exits_1(workdir: Path) -> None:
         (["submit", "--name", "a b"], ["'a b'"]),
         (["submit", "--scheduler", "local", "--site", "absent"], ["absent", "hpcsynapse init"]),
         (["submit", "--scheduler", "local", "--runs", "/proc/nothing"], ["/proc"]),
+        (["submit", "--scheduler", "local", "--template-dir", "absent"], ["absent", "does not exist"]),
+        (["submit", "--scheduler", "local", "--venv", "absent", "--", "true"], ["absent", "bin/activate"]),
+        (["submit", "--set", "train.batch=many"], ["train.batch", "whole number"]),
+        (["submit", "--set", "train.batch.size=1"], ["train.batch", "not a table"]),
         (["status", "absent"], ["no run 'absent'"]),
+        (["status", "long" * 1000], ["no run 'long"]),
         (["logs", "absent"], ["no run 'absent'"]),
         (["cancel", "absent"], ["no run 'absent'"]),
         (["report", "absent"], ["absent"]),
@@ -151,3 +156,42 @@ def test_a_closed_pipe_is_no_traceback(workdir: Path) -> None:
     done = subprocess.run(f"{sys.executable} -m hpcsynapse render --scheduler slurm -- true | head -n 1", shell=True,
                           capture_output=True, text=True, timeout=60)  # fmt: skip
     assert done.stdout == "#!/bin/bash\n" and "Traceback" not in done.stderr
+
+
+def test_what_the_operating_system_refuses_is_no_traceback(workdir: Path) -> None:
+    for arguments in (["init", "--yes", "--out", "/proc/x/y"], ["check", "--runs", "long" * 1000]):
+        done = hpcsynapse(*arguments)
+        assert done.returncode == 1 and done.stderr.startswith("hpcsynapse: ") and done.stdout == ""
+        assert "Traceback" not in done.stderr
+
+
+def test_follow_leaves_stdout_to_the_json(workdir: Path) -> None:
+    done = hpcsynapse("submit", "--scheduler", "local", "--name", "j", "--json", "--follow", "--", "true")
+    assert json.loads(done.stdout)["run"] == "j"
+    assert done.stderr.splitlines()[-1].startswith("FINISHED")
+
+
+def test_logs_are_printed_as_they_were_written(workdir: Path) -> None:
+    program = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 1000)"
+    hpcsynapse("submit", "--scheduler", "local", "--name", "b", "--follow", "--", sys.executable, "-c", program)
+    for arguments in (["--rank", "0"], ["--rank", "0", "-f"]):
+        done = subprocess.run([sys.executable, "-m", "hpcsynapse", "logs", "b", *arguments], capture_output=True,
+                              timeout=60)  # fmt: skip
+        assert done.stdout == bytes(range(256)) * 1000
+
+
+def test_status_prints_json_whatever_a_training_wrote(workdir: Path) -> None:
+    hpcsynapse("submit", "--scheduler", "local", "--name", "n", "--follow", "--", "true")
+    for text in ('{"state": "FINISHED", "loss": NaN, "epochs": "x"}', '{"state": [1], "epochs": 2, "epoch": {}}'):
+        (workdir / "runs" / "n" / "status.json").write_text(text)
+        done = hpcsynapse("status", "--json")
+        assert json.loads(done.stdout, parse_constant=pytest.fail)[0]["state"] == "FINISHED"
+        assert hpcsynapse("status").returncode == 0
+
+
+def test_stop_is_honest_about_a_program_of_the_users_own(workdir: Path) -> None:
+    hpcsynapse("submit", "--scheduler", "local", "--name", "s", "--", "sleep", "600")
+    done = hpcsynapse("stop", "s")
+    assert str(workdir / "runs" / "s" / "stop") in done.stdout and "if it looks for it" in done.stdout
+    assert (workdir / "runs" / "s" / "stop").is_file()
+    assert hpcsynapse("cancel", "s").returncode == 0

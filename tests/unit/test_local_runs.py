@@ -225,3 +225,70 @@ def test_resubmission_needs_an_existing_job_file(runs: Path) -> None:
     (done.run.path / "job.sh").unlink()
     with pytest.raises(SpecError, match="no job file"):
         resubmit(done.run)
+
+
+def test_submits_at_the_same_moment_get_names_of_their_own(runs: Path) -> None:
+    from hpcsynapse.submission import resolve, submit_checked
+
+    same = [resolve(JobSpec(name="x", command=("true",), queue=LOCAL), runs) for _ in range(3)]
+    assert {spec.name for spec in same} == {"x"}
+    done = [submit_checked(spec, runs) for spec in same]
+    assert len({submission.run.path for submission in done}) == 3
+    for submission in done:
+        assert wait_for(submission.run, ended).state == "FINISHED"
+        assert submission.run.load_spec() == submission.spec
+
+
+def test_a_submit_that_is_ended_leaves_a_failed_run(runs: Path, workdir: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    for name, text in (("sbatch", f"touch {workdir}/asked; sleep 600"), ("srun", "true")):
+        (fake / name).write_text(f"#!/bin/bash\n{text}\n")
+        (fake / name).chmod(0o755)
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 1)):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "hpcsynapse", "submit", "--scheduler", "slurm", "--name", number.name, "--", "true"],
+            env={**os.environ, "PATH": f"{fake}:{os.environ['PATH']}"}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        limit = time.monotonic() + 60
+        while not (workdir / "asked").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        child.send_signal(number)
+        assert child.communicate(timeout=60)[1].strip() in ("", "aborted") and child.returncode == code
+        (workdir / "asked").unlink()
+        status = statuses([RunDirectory(runs / number.name)])[0]
+        assert (status.state, status.reason) == ("FAILED", "not submitted: interrupted")
+    assert sorted(path.name for path in runs.iterdir()) == ["SIGINT", "SIGTERM"]
+
+
+def test_nothing_is_left_of_a_run_whose_files_cannot_be_written(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, **_: Any) -> int:
+        if path.name == "job.sh":
+            raise OSError(28, "No space left on device")
+        return original(path, text, encoding="utf-8")
+
+    original = Path.write_text
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(SpecError, match="No space left on device"):
+        start(runs, "true")
+    assert list(runs.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_run_that_has_ended_leaves_no_process(runs: Path, workdir: Path, code: int) -> None:
+    done = start(runs, "bash", "-c", f"trap '' TERM; sleep 600 & echo $! > pid; exit {code}")
+    assert wait_for(done.run, ended).exit_code == code
+    stat = Path(f"/proc/{(workdir / 'pid').read_text().strip()}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_a_run_is_queued_again_although_its_logs_were_removed(runs: Path) -> None:
+    import shutil
+
+    from hpcsynapse.submission import resubmit
+
+    done = start(runs, "true")
+    wait_for(done.run, ended)
+    shutil.rmtree(done.run.logs)
+    assert wait_for(resubmit(done.run).run, ended).state == "FINISHED"

@@ -27,6 +27,9 @@ SYSTEMS = {
                 "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"},
     "torchrun": {"TORCHELASTIC_RUN_ID": "x", "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "GROUP_RANK": "1",
                  "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"},
+    "hydra": {"PMI_RANK": "5", "PMI_SIZE": "8", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "4",
+              "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"},
+    "poe": {"MP_CHILD": "5", "MP_PROCS": "8"},
     "horovodrun": {"HOROVOD_RANK": "5", "HOROVOD_SIZE": "8", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_CROSS_RANK": "1"},
     "local": {"HPCSYNAPSE_LAUNCH_RANK": "1", "HPCSYNAPSE_LAUNCH_SIZE": "8"},
 }  # fmt: skip

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from job_scripts import directives
 
-from hpcsynapse import launchers
+from hpcsynapse import launchers, settings
 from hpcsynapse.errors import RenderError, SpecError
 from hpcsynapse.render import render
+from hpcsynapse.site import shipped_sites
 from hpcsynapse.spec import JobSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SLURM: dict[str, Any] = {"scheduler": "slurm"}
+K80 = settings.read_toml(shipped_sites()["minotauro-k80"])
 CASES: dict[str, dict[str, Any]] = {
     "slurm-srun-horovod-4x4": {
         "resources": {"nodes": 4, "gpus": 4, "cpus": 8}, "queue": SLURM,
@@ -61,6 +63,30 @@ CASES: dict[str, dict[str, Any]] = {
         "command": ["python", "train.py"], "resources": {"mem": "8G"}, "queue": SLURM,
         "launch": {"launcher": "srun", "conda": "torch"}, "site": {"accept_mem": False},
     },
+    "minotauro-thesis": {
+        **K80, "name": "tf", "command": ["python", "resnet.py"], "launch": {**K80["launch"], "launcher": "srun"},
+        "resources": {"nodes": 3, "gpus": 4, "cpus": 4, "time": "00:15:00"},
+    },
+    "minotauro-part-of-a-node": {
+        "command": ["python", "train.py"],
+        "resources": {"nodes": 2, "gpus": 2, "cpus": 3, "mem": "8G", "exclusive": True},
+        "queue": {"scheduler": "minotauro", "partition": "debug", "account": "bsc28", "reservation": "maint",
+                  "constraint": "k80", "requeue": False, "extra_directives": ["tracing = 1"]},
+        "launch": {"launcher": "mpirun"}, "site": {"accept_mem": False, "cpus_per_node": 16, "host_suffix": "-ib0"},
+    },
+    "loadleveler-mpiexec": {
+        "resources": {"nodes": 2, "ranks_per_node": 2, "cpus": 4, "mem": "64G"},
+        "queue": {"scheduler": "loadleveler", "partition": "parallel", "account": "proj-1", "requeue": True,
+                  "mail_user": "me@site.org", "mail_type": "BEGIN,END", "comment": 'a "quoted" #comment; $HOME',
+                  "extra_directives": ["rset = rset_mcm_affinity"]},
+        "launch": {"launcher": "mpiexec"}, "train": {"engine": "ddp", "strategy": "allreduce"},
+    },
+    "loadleveler-poe": {
+        **settings.read_toml(shipped_sites()["generic-loadleveler"]),
+        "command": ["python", "train.py", "--data", "my data; $HOME"],
+        "resources": {"nodes": 4, "gpus": 2, "gpu_type": "k80", "time": "2-00:30:00"},
+        "launch": {"launcher": "poe", "modules": ["cuda/7.5"]},
+    },
     "local-two-ranks": {
         "resources": {"ranks_per_node": 2, "time": "90m"}, "queue": {"scheduler": "local"},
         "launch": {"launcher": "local"}, "train": {"engine": "ddp", "strategy": "allreduce"},
@@ -79,7 +105,7 @@ def fixed_paths(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rendered(case: str) -> str:
-    table = {"name": case, "workdir": "/home/me/my project", **CASES[case]}
+    table: dict[str, Any] = {"name": case, "workdir": "/home/me/my project", **CASES[case]}
     return render(JobSpec.from_dict(table), Path("/scratch/runs") / case)
 
 

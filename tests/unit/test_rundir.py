@@ -98,3 +98,12 @@ def test_a_writer_killed_at_any_instant_leaves_whole_files(tmp_path: Path) -> No
         status = json.loads(run.status.read_text())
         assert status["padding"] == "x" * 5000
         assert len(run.read_history()) > seen
+
+
+def test_what_is_written_is_strict_json(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path, JobSpec(name="a"))
+    write_json(run.status, {"loss": float("nan"), "metrics": {"loss": [float("inf"), 1.5]}})
+    run.append_history("TRAINING", loss=float("-inf"))
+    for text in (run.status.read_text(), run.history.read_text().splitlines()[-1]):
+        json.loads(text, parse_constant=pytest.fail)
+    assert read_json(run.status) == {"loss": None, "metrics": {"loss": [None, 1.5]}}

@@ -71,10 +71,11 @@ def test_files_that_cannot_be_read(workdir: Path) -> None:
 
 def test_set_reads_toml_values_and_bare_texts() -> None:
     tables = settings.parse_set(
-        ("train.lr=0.5", "queue.partition=gpu", "train.milestones=[1, 2]", "train.data_args.size=8")
+        ("train.lr=0.5", "queue.partition=gpu", "train.milestones=[1, 2]", "train.data_args.size=8", "launch.env.A=1")
     )
     assert tables == {
         "train": {"lr": 0.5, "milestones": (1, 2), "data_args": {"size": 8}}, "queue": {"partition": "gpu"},
+        "launch": {"env": {"A": "1"}},
     }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ def test_a_description_survives_its_tables() -> None:
         ({"name": "../evil"}, ["../evil"]),
         ({"name": "a" * 65}, ["name"]),
         ({"workdir": "relative"}, ["workdir", "absolute"]),
+        ({"workdir": 5}, ["workdir = 5", "text"]),
         ({"command": [""]}, ["command"]),
         ({"command": ["a\nb"]}, ["command", "control character"]),
     ],

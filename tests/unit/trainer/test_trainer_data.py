@@ -1,6 +1,7 @@
 """Data sets: true formats come back as they are, damaged files are named with the offset."""
 
 import pickle
+from pathlib import Path
 
 import image_files
 import numpy as np
@@ -224,3 +225,29 @@ def test_augmentation_shifts_and_mirrors() -> None:
 
 def test_table_is_complete() -> None:
     assert set(data.DATA) == {"digits", "cifar10", "mnist", "npy", "synthetic"}
+
+
+def test_a_rank_touches_only_its_own_part_of_a_mapped_file(tmp_path) -> None:
+    """Of 4 MiB on 4 ranks, 1 MiB is mapped into memory (and at most two blocks that the kernel reads ahead)."""
+    from hpcsynapse.trainer.data.sharding import Shards
+
+    file = tmp_path / "inputs.npy"
+    np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(64, 16384)).flush()
+    np.save(tmp_path / "targets.npy", np.arange(64) % 2)
+    found = data.load("npy", str(tmp_path), {})
+
+    def resident() -> int:
+        """Return the KiB of the file that this process has touched (proc(5), smaps)."""
+        inside, total = False, 0
+        for line in Path("/proc/self/smaps").read_text().splitlines():
+            if "-" in line.split()[0]:
+                inside = line.endswith(str(file))
+            elif inside and line.startswith("Rss:"):
+                total += int(line.split()[1])
+        return total
+
+    before = resident()
+    shards = Shards(64, 4, rank=1, ranks=4, seed=0, mode=found.sharding)
+    for step in range(shards.steps):
+        found.train.batch(shards.indices(0, step))
+    assert 1024 <= resident() - before <= 1024 + 128

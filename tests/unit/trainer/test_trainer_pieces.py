@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -166,3 +167,28 @@ stuck()
     assert "no progress for 0.3 s while waiting for peers" in ended.stderr
     assert "in stuck" in ended.stderr
     assert "told no progress" in ended.stdout
+
+
+def test_throughput_is_never_shown_as_nothing(tmp_path, monkeypatch) -> None:
+    """The window of the throughput begins anew after a validation; until a step was made there is nothing to show."""
+    from hpcsynapse.rundir import RunDirectory, read_json
+    from hpcsynapse.spec import JobSpec
+    from hpcsynapse.trainer import reporter as module
+
+    monkeypatch.setattr(module, "_INTERVAL", 0.01)
+    run = RunDirectory.create(tmp_path, JobSpec(name="r"))
+    reporter = module.Reporter(run, active=True)
+    reporter.start()
+    reporter.global_batch, reporter.steps, reporter.step = 4, 100, 10
+    reporter.state("EVALUATING")
+    reporter.state("TRAINING")
+    time.sleep(0.2)
+    assert "samples_per_s" not in (read_json(run.status) or {})
+    reporter.step = 20
+    end = time.monotonic() + 20
+    while "samples_per_s" not in (read_json(run.status) or {}):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    reporter.close()
+    status = read_json(run.status)
+    assert status is not None and status["samples_per_s"] > 0 and status["eta_s"] > 0

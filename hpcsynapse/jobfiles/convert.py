@@ -1,0 +1,111 @@
+"""A job file in another dialect: the body stays, directives and variables are mapped, what is lost is listed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hpcsynapse.errors import RenderError
+from hpcsynapse.jobfiles.lines import is_keyword_line
+from hpcsynapse.jobfiles.model import Complaint, Directive, JobFile, Request, Step
+from hpcsynapse.jobfiles.reader import DIALECTS
+from hpcsynapse.jobfiles.variables import translate
+from hpcsynapse.render import directive_value, keyword_value, shell_word
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """One job file made from a step, or from all steps where the target has them; `step` is empty for the latter."""
+
+    step: str
+    text: str
+    complaints: tuple[Complaint, ...]
+
+
+def convert(file: JobFile, target: str) -> list[Converted]:
+    """Return the job in the target's dialect: one file, or one for each step where the target has no steps."""
+    if target == "loadleveler" or len(file.steps) == 1:
+        return [_write(file, file.steps, target)]
+    return [_write(file, [step], target, number) for number, step in enumerate(file.steps)]
+
+
+def _write(file: JobFile, steps: list[Step], target: str, number: int | None = None) -> Converted:
+    complaints, directives = list[Complaint](), list[str]()
+    for step in steps:
+        request = _foreign(file, step, target, number, complaints)
+        directives += _directives(file, step, request, target, complaints)
+    request = steps[0].request
+    shebang, body = _body(file, request)
+    prelude = list[str]()
+    if target != "loadleveler":
+        prelude += [f"export {name}={shell_word(value)}" for name, value in request.environment.items()]
+    family = "loadleveler" if target == "loadleveler" else "slurm"
+    lines, made, lost = translate(body, family, request)
+    complaints += lost
+    if target != "slurm":
+        lines = ["#" + line.lstrip() if is_keyword_line(line) else line for line in lines]
+    text = "\n".join([shebang, *directives, *prelude, *made, *lines]) + "\n"
+    step_name = "" if number is None else steps[0].request.step or str(number)
+    return Converted(step_name, text, tuple(sorted(set(complaints))))
+
+
+def _foreign(file: JobFile, step: Step, target: str, number: int | None, complaints: list[Complaint]) -> Request:
+    """Return the request without what only its own dialect can say."""
+    request = replace(step.request)
+    if file.dialect != "loadleveler" or target == "loadleveler":
+        return request
+    if request.dependency:
+        source = step.sources["dependency"]
+        message = f"submit it when the other step has an id: --dependency=afterok:ID for {request.dependency}"
+        complaints.append(Complaint(source.line, source.key, "lost", message))
+        request.dependency = None
+    for name in ("output", "error", "input"):
+        if text := getattr(request, name):
+            setattr(request, name, text.replace("$(step_name)", request.step or "0"))
+            if "$(" in getattr(request, name):
+                source = step.sources[name]
+                complaints.append(Complaint(source.line, source.key, "lost", f"{text}: a variable without counterpart"))
+    if number is not None:
+        request.name = f"{request.name or 'job'}.{request.step or number}"
+    return request
+
+
+def _directives(
+    file: JobFile, step: Step, request: Request, target: str, complaints: list[Complaint]
+) -> list[str]:  # fmt: skip
+    statements, lost = DIALECTS[target].write(request)
+    for name, reason in lost:
+        source = step.sources.get(name) or step.sources.get("task_memory") or Directive(step.end, name, "")
+        complaints.append(Complaint(source.line, source.key, "lost", reason))
+    for directive in step.without_meaning:
+        if file.dialect == target:
+            statements.append(_as_it_was(directive, target))
+        elif directive.key not in ("queue", "ignored"):
+            message = f"{directive.value!r} has no counterpart in {target}" if directive.value else "no counterpart"
+            complaints.append(Complaint(directive.line, directive.key, "lost", message))
+    if target == "slurm":
+        return [f"#SBATCH {statement}" for statement in statements]
+    lines = []
+    for statement in statements:
+        key, _, value = statement.partition(" = ")
+        try:
+            named = target == "loadleveler" and key in ("output", "error", "input")
+            lines.append(f"# @ {key} = {keyword_value(value, variables=named)}")
+        except RenderError as error:
+            source = step.sources.get(key) or Directive(step.end, key, "")
+            complaints.append(Complaint(source.line, source.key, "lost", str(error)))
+    return [*lines, "# @ queue"] if target == "loadleveler" else lines
+
+
+def _as_it_was(directive: Directive, target: str) -> str:
+    if target != "slurm":
+        return f"{directive.key} = {directive.value}"
+    return f"--{directive.key}={directive_value(directive.value)}" if directive.value else f"--{directive.key}"
+
+
+def _body(file: JobFile, request: Request) -> tuple[str, list[tuple[int, str]]]:
+    """Return the first line and what follows it; LoadLeveler may run another program in place of the file."""
+    body = list(file.body)
+    shebang = body.pop(0)[1] if body and body[0][1].startswith("#!") else "#!/bin/bash"
+    if request.program:
+        body = [(0, f"exec {request.program} {request.arguments or ''}".rstrip())]
+    return shebang, body

@@ -1,0 +1,58 @@
+#!/bin/bash
+# @ job_name = tf
+# @ initialdir = .
+# @ output = tf_%j.out
+# @ error = tf_%j.err
+# @ total_tasks = 3
+# @ gpus_per_node = 4
+# @ cpus_per_task = 16
+# @ wall_clock_limit = 00:15:00
+# @ features = k80
+
+# Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
+cd '/home/me/my project' || exit 1
+run_dir=/scratch/runs/minotauro-thesis
+# The queue's own words go to the files above, which it names after the job; all that follows goes to the run's log.
+exec >> "$run_dir/logs/job.log" 2>&1
+# Since Slurm 22.05 srun does not inherit --cpus-per-task.
+export SRUN_CPUS_PER_TASK=4
+# Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
+unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -m hpcsynapse.hostlist "$SLURM_JOB_NODELIST")
+export HPCSYNAPSE_RUN_DIR="$run_dir"
+export HPCSYNAPSE_ATTEMPT="${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}"
+rm -f "$run_dir/exit.json"
+# A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
+if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
+
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
+finish() {
+  local code=$?
+  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+    mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
+  exit "$code"
+}
+trap finish EXIT
+
+module load K80 cuda/7.5 mkl/2017.0.098 CUDNN/5.1.3 python/3.5.2 || exit 1
+export OMP_NUM_THREADS=4
+
+[ -n "$hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
+first_host=${hosts%%[[:space:]]*}
+export MASTER_ADDR="$first_host-ib0"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+export MASTER_PORT
+
+# In the background, so that a signal is acted on at once and not after the ranks have ended.
+srun --nodes=3 --ntasks=12 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=4 /opt/hpcsynapse/bin/python -m hpcsynapse.rank /scratch/runs/minotauro-thesis -- python resnet.py &
+launcher=$!
+trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
+while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+trap '' TERM INT
+if [ -z "${caught:-}" ]; then
+  timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.records /scratch/runs/minotauro-thesis/timings || echo "hpcsynapse: step records were not merged"
+  # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -m hpcsynapse.failure /scratch/runs/minotauro-thesis "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+fi
+exit "$code"

@@ -1,0 +1,55 @@
+"""The built-in trainer as `submit` starts it on this machine: job script, launcher, wrapper, ranks."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from pathlib import Path
+
+import pytest
+from jobs import LIMIT, SMALL, missing, need
+
+import hpcsynapse
+from hpcsynapse.rundir import RunDirectory, read_json
+from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest, TrainSpec
+from hpcsynapse.status import statuses
+
+
+def train(runs: Path, launcher: str, engine: str, ranks: int = 2, **settings: object) -> RunDirectory:
+    """Submit a small training and return its run once it has ended well."""
+    spec = JobSpec(
+        name=launcher,
+        resources=ResourceRequest(ranks_per_node=ranks, time="5m"),
+        queue=QueueOptions(scheduler="local"),
+        launch=LaunchOptions(launcher=launcher),
+        train=TrainSpec(**{**SMALL, "engine": engine, "batch": 8, "steps": 6, **settings}),  # type: ignore[arg-type]
+    )
+    run = hpcsynapse.submit(spec, runs).run
+    end = time.monotonic() + LIMIT
+    while (status := statuses([run])[0]).state not in ("FINISHED", "FAILED", "LOST", "STOPPED"):
+        assert time.monotonic() < end, status
+        time.sleep(0.1)
+    assert status.state == "FINISHED", (status, (run.logs / "job.log").read_text())
+    return run
+
+
+@pytest.mark.parametrize(("launcher", "engine"), [("torchrun", "ddp"), ("local", "ddp"), ("horovodrun", "horovod")])
+def test_every_launcher_trains(workdir: Path, launcher: str, engine: str) -> None:
+    need(engine)
+    run = train(workdir / "runs", launcher, engine)
+    placement = read_json(run.placement)
+    assert placement is not None and placement["verified"]
+    assert [rank["rank"] for rank in placement["ranks"]] == [0, 1]
+    status = read_json(run.status)
+    assert status is not None and (status["engine"], status["step"], status["state"]) == (engine, 6, "FINISHED")
+    assert (run.checkpoints / "step-000000006.pt").is_file()
+
+
+def test_scalars_for_tensorboard(workdir: Path) -> None:
+    if importlib.util.find_spec("tensorboard") is None:
+        missing("tensorboard is not installed")
+    run = train(workdir / "runs", "local", "ddp", ranks=1, tensorboard=True)
+    events = list(run.tensorboard.glob("events.out.tfevents.*"))
+    assert len(events) == 1
+    content = events[0].read_bytes()
+    assert b"validation/loss" in content and b"validation/accuracy" in content

@@ -1,0 +1,239 @@
+"""Lists with roles: what the scripts of the nodes hold, and what a real bash makes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from greasy_cases import NASTY, Greasy, tasks
+from hypothesis import HealthCheck, given, settings
+
+from hpcsynapse.errors import HpcSynapseError, SpecError
+from hpcsynapse.greasy import build
+from hpcsynapse.greasy.build import RolesRequest, addresses, lay_out, write_roles
+from hpcsynapse.greasy.check import check_text
+from hpcsynapse.greasy.hosts import assigned_hosts
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "greasy"
+DUMP = """
+import json, os, sys
+names = ("ROLE", "TASK_INDEX", "CLUSTER", "LAUNCH_RANK", "LAUNCH_SIZE")
+told = {"argv": sys.argv[2:], "env": {name: os.environ.get("HPCSYNAPSE_" + name) for name in names},
+        "device": os.environ.get("CUDA_VISIBLE_DEVICES"), "cwd": os.getcwd(), "value": os.environ.get("VALUE")}
+name = os.environ["HPCSYNAPSE_ROLE"] + os.environ["HPCSYNAPSE_TASK_INDEX"]
+with open(os.path.join(sys.argv[1], name + ".json"), "w") as file:
+    json.dump(told, file)
+"""
+
+
+def request(*command: str, **more: Any) -> RolesRequest:
+    return RolesRequest(command=command or ("python", "train.py"), **{"workdir": "/work dir", **more})
+
+
+def test_the_layout_of_the_thesis() -> None:
+    nodes = lay_out(request(workers=2, gpus=2, ps=1, host_suffix="-ib0"), ["nvb1", "nvb2"])
+    assert addresses(nodes, "ps", "-ib0") == ["nvb1-ib0:2220"]
+    assert addresses(nodes, "worker", "-ib0") == ["nvb1-ib0:2221", "nvb1-ib0:2222", "nvb2-ib0:2221", "nvb2-ib0:2222"]
+    assert [process.device for process in nodes[1].processes] == [0, 1]
+
+
+def test_servers_in_total_go_to_the_first_nodes_and_ports_never_meet() -> None:
+    nodes = lay_out(request(ps=5, workers=2), ["a", "b", "a"])
+    assert [sum(one.role == "ps" for one in node.processes) for node in nodes] == [2, 2, 1]
+    used = [(node.host, one.port) for node in nodes for one in node.processes]
+    assert len(set(used)) == len(used)
+    assert [one.index for node in nodes for one in node.processes if one.role == "ps"] == [0, 1, 2, 3, 4]
+    assert all(one.device is None for node in nodes for one in node.processes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"workers": 3, "gpus": 2}, "divide"), ({"ps": 1, "ps_per_node": 1}, "exclude"), ({"port": 80}, "port"),
+     ({"host_suffix": " -ib0"}, "word"), ({"env": {"CUDA_VISIBLE_DEVICES": "1"}}, "cannot be given"),
+     ({"env": {"A B": "1"}}, "not the name"), ({"workers": 0}, "workers")],
+)  # fmt: skip
+def test_requests_that_cannot_be_meant(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        request(**change)
+    with pytest.raises(SpecError, match="beyond 65535"):
+        lay_out(request(port=65530, workers=8), ["a"])
+
+
+def test_more_workers_than_a_command_line_can_name_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    hosts = [f"node{number:05d}" for number in range(4000)]
+    with pytest.raises(SpecError, match="--no-flags"):
+        write_roles(tmp_path / "list", request(workers=4), hosts)
+    assert not (tmp_path / "list").exists()
+    write_roles(tmp_path / "list", request(workers=4, flags=False), hosts[:50])
+    assert len(json.loads((tmp_path / "list" / "cluster.json").read_text())["worker"]) == 200
+
+
+@pytest.mark.parametrize("name", ["a'b", 'a"b', "a$b", "a`b", "a\nb", "a\\b", "a@]b"])
+def test_a_folder_that_no_line_can_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SpecError, match="another folder"):
+        write_roles(tmp_path / name, request(), ["a"])
+
+
+@pytest.mark.parametrize("name", ["roles.sh", "node_0.sh", "node_1.sh", "tasks.greasy", "cluster.json"])
+def test_golden_files(name: str, workdir: Path, request_golden: bool) -> None:
+    wanted = request("python", "train.py", "--data", "my data", workers=2, gpus=4, ps=1, host_suffix="-ib0",
+                     env={"NCCL_DEBUG": "INFO", "ODD": "it's a $VALUE"}, prelude=("ulimit -c 0",))  # fmt: skip
+    write_roles(workdir / "the list", wanted, ["nvb1", "nvb2"])
+    text = (workdir / "the list" / name).read_text().replace(str(workdir), "/gpfs/me")
+    if request_golden:
+        GOLDEN.mkdir(exist_ok=True)
+        (GOLDEN / name).write_text(text)
+    assert text == (GOLDEN / name).read_text()
+
+
+@pytest.fixture
+def request_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))
+
+
+def test_the_list_runs_under_every_engine_and_starts_on_its_nodes(workdir: Path) -> None:
+    tasks = write_roles(workdir / "a b", request(ps_per_node=1), ["n1", "n2", "n3"])
+    assert check_text(tasks.text(), "any", workers=3) == []
+
+
+@pytest.mark.parametrize(
+    ("granted", "devices"),
+    [(None, ["0", "1"]), ("2,3", ["2", "3"]), ("GPU-a b, MIG-1/2/3", ["GPU-a b", "MIG-1/2/3"][:0])],
+)  # fmt: skip
+def test_roles_devices_flags_and_environment(
+    greasy: Greasy, workdir: Path, granted: str | None, devices: list[str]
+) -> None:  # fmt: skip
+    (workdir / "dump.py").write_text(DUMP)
+    if not devices:
+        granted, devices = "GPU-aa-1,MIG-1/2/3", ["GPU-aa-1", "MIG-1/2/3"]
+    done = greasy("build", "--hosts", "localhost,localhost", "--ps", "1", "--gpus", "2", "--env", "VALUE=a 'b' $c",
+                  "--", sys.executable, "dump.py", ".", "a b", "$HOME")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = greasy("run", "greasy/tasks.greasy", "--json", **({"CUDA_VISIBLE_DEVICES": granted} if granted else {}))
+    assert done.returncode == 0, done.stdout + done.stderr
+    workers = "localhost:2221,localhost:2222,localhost:2224,localhost:2225"
+    for index in range(4):
+        told = json.loads((workdir / f"worker{index}.json").read_text())
+        assert told["argv"] == ["a b", "$HOME", "--ps_hosts=localhost:2220", f"--worker_hosts={workers}",
+                                "--job_name=worker", f"--task_index={index}"]  # fmt: skip
+        assert told["device"] == devices[index % 2]
+        assert told["value"] == "a 'b' $c"
+        assert told["cwd"] == str(workdir)
+    assert json.loads((workdir / "ps0.json").read_text())["device"] == ""
+    cluster = json.loads((workdir / "greasy" / "cluster.json").read_text())
+    assert cluster == {"ps": ["localhost:2220"], "worker": workers.split(",")}
+
+
+@pytest.mark.slow
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(argument=NASTY, variable=NASTY, folder=NASTY)
+def test_a_real_bash_sees_every_value_as_one_word(tmp_path: Path, argument: str, variable: str, folder: str) -> None:
+    workdir = tmp_path / folder.replace("/", "_").strip(".")
+    (tmp_path / "dump.py").write_text(DUMP)
+    try:
+        wanted = request(sys.executable, str(tmp_path / "dump.py"), str(tmp_path), argument, workdir=str(workdir),
+                         env={"VALUE": variable}, ps=0, port=2300)  # fmt: skip
+        workdir.mkdir(exist_ok=True)
+        write_roles(tmp_path / "list", wanted, ["localhost"])
+    except (HpcSynapseError, OSError, ValueError):
+        return
+    done = subprocess.run(["/bin/sh", "-c", (tmp_path / "list" / "tasks.greasy").read_text()], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "worker0.json").read_text())
+    assert (told["argv"][0], told["value"], told["cwd"]) == (argument, variable, str(workdir))
+    assert not list(tmp_path.rglob("CANARY")) and not Path("CANARY").exists()
+
+
+def node(greasy: Greasy, *options: str, program: str, hosts: str = "localhost") -> dict[str, Any]:
+    """Build and run a list and return the record of its first node."""
+    assert greasy("build", "--hosts", hosts, *options, "--", "bash", "-c", program).returncode == 0
+    done = greasy("run", "greasy/tasks.greasy", "--json")
+    record: dict[str, Any] = json.loads(Path("greasy/results/node_0.json").read_text())
+    assert done.returncode == (1 if any(not one["state"] == "ok" for one in tasks(done).values()) else 0)
+    return record
+
+
+@pytest.mark.slow
+def test_the_first_failure_is_the_exit_code_and_servers_are_stopped(greasy: Greasy) -> None:
+    program = "case $HPCSYNAPSE_ROLE$HPCSYNAPSE_TASK_INDEX in ps*) sleep 99;; worker0) exit 0;; worker1) sleep 1; exit 3;; *) exit 4;; esac"  # noqa: E501
+    record = node(greasy, "--workers", "3", program=program)
+    assert (record["exit_code"], record["reason"]) == (4, "worker 2 ended with exit code 4")
+    assert [one["exit_code"] for one in record["tasks"]] == [143, 0, 3, 4]
+    assert [one["stopped"] for one in record["tasks"]] == [True, False, False, False]
+    assert record["tasks"][2]["end"] - record["tasks"][2]["start"] > 0.9
+
+
+@pytest.mark.slow
+def test_a_server_that_fails_ends_the_workers_of_its_node(greasy: Greasy) -> None:
+    record = node(greasy, "--workers", "2", program="[ $HPCSYNAPSE_ROLE = ps ] && exit 9; sleep 99")
+    assert (record["exit_code"], record["reason"]) == (9, "ps 0 ended with exit code 9")
+    assert [(one["exit_code"], one["stopped"]) for one in record["tasks"]] == [(9, False), (143, True), (143, True)]
+    assert record["end"] - record["start"] < 30
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_well_disturbs_nobody(greasy: Greasy) -> None:
+    record = node(greasy, program="[ $HPCSYNAPSE_ROLE = ps ] && exit 0; sleep 0.5")
+    assert record["exit_code"] == 0
+
+
+@pytest.mark.slow
+def test_a_limit_ends_everything(greasy: Greasy) -> None:
+    record = node(greasy, "--limit", "1", program="trap '' TERM; [ $HPCSYNAPSE_ROLE = ps ] || sleep 99")
+    assert (record["exit_code"], record["reason"]) == (124, "not done within 1 s")
+    assert record["end"] - record["start"] < 20
+
+
+def test_too_few_devices_and_another_host_are_failures_with_a_reason(greasy: Greasy, workdir: Path) -> None:
+    assert greasy("build", "--hosts", "localhost", "--gpus", "2", "--", "true").returncode == 0
+    done = greasy("run", "greasy/tasks.greasy", "--json", CUDA_VISIBLE_DEVICES="3")
+    assert tasks(done)[1]["reason"] == "worker-1 needs device number 1, granted here: 3"
+    assert greasy("build", "--hosts", "elsewhere7", "--", "true").returncode == 0
+    done = greasy("run", "greasy/tasks.greasy", "--json", "--hosts", "localhost")
+    assert "node 0 is elsewhere7" in tasks(done)[1]["reason"]
+    assert done.returncode == 1
+
+
+@pytest.mark.slow
+def test_sigterm_reaches_all_processes_and_is_recorded(greasy: Greasy, workdir: Path) -> None:
+    assert greasy("build", "--hosts", "localhost", "--workers", "2", "--", "sleep", "77").returncode == 0
+    child = subprocess.Popen([sys.executable, "-m", "hpcsynapse", "greasy", "run", "greasy/tasks.greasy", "--json"],
+                             stdout=subprocess.PIPE)  # fmt: skip
+    record = workdir / "greasy" / "results" / "node_0.json"
+    limit = time.monotonic() + 20
+    while not record.exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    child.send_signal(signal.SIGTERM)
+    out, _ = child.communicate(timeout=40)
+    assert child.returncode == 143
+    assert json.loads(out)["tasks"][0]["exit_code"] == 143
+    assert {one["exit_code"] for one in json.loads(record.read_text())["tasks"]} <= {143, 1}
+
+
+def test_hosts_of_every_queue(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("b01\nb01\na02\nb01\n")
+    assert assigned_hosts(environ={"SLURM_JOB_NODELIST": "n[1-3]"}) == ["n1", "n2", "n3"]
+    assert assigned_hosts(environ={"LOADL_HOSTFILE": str(tmp_path / "hosts")}) == ["b01", "a02"]
+    assert assigned_hosts(environ={"LOADL_PROCESSOR_LIST": "a a b"}) == ["a", "b"]
+    assert assigned_hosts("x,x", environ={"SLURM_JOB_NODELIST": "n[1-3]"}) == ["x", "x"]
+    with pytest.raises(SpecError, match="no hosts are assigned"):
+        assigned_hosts(environ={})
+    for name in ("a b", "$(x)", "-a", "a;b"):
+        with pytest.raises(SpecError):
+            assigned_hosts(name, environ={})
+
+
+def test_a_new_build_leaves_nothing_of_the_old_one(workdir: Path) -> None:
+    write_roles(workdir / "x", request(), ["a", "b", "c"])
+    (workdir / "x" / "results" / "node_2.json").write_text("{}")
+    write_roles(workdir / "x", request(), ["a"])
+    assert sorted(path.name for path in (workdir / "x").rglob("*node_*")) == ["node_0.sh"]
+    assert build.LIST_NAME in os.listdir(workdir / "x")

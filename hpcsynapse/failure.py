@@ -57,7 +57,8 @@ def _told_to_end(record: dict[str, Any]) -> bool:
 
 
 def _lost_peer(run: RunDirectory, record: dict[str, Any]) -> bool:
-    return any(_LOST_PEER.search(line) for line in tail(run, int(record["rank"])))
+    # Far enough back for a message that traces of Python and C++ follow.
+    return any(_LOST_PEER.search(line) for line in tail(run, int(record["rank"]), 80))
 
 
 def _silent(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _silent(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {}
 
 
-def tail(run: RunDirectory, rank: int, lines: int = 15) -> list[str]:
+def tail(run: RunDirectory, rank: int, lines: int = 20) -> list[str]:
     """Return the last lines of a rank's log."""
     try:
         with run.rank_log(rank).open("rb") as file:

@@ -147,7 +147,7 @@ def _ended(
         return RunStatus(**facts, state="STOPPED", reason="cancelled", exit_code=code, progress=progress)
     failure = first_failure(run, str(ended.get("attempt", "")))
     native = job.native_state if job is not None and job.state == "FAILED" else ""
-    if code == 124 and not native:
+    if ended.get("signal") == "TIMEOUT":  # of the local scheduler, which has no other memory
         native = "TIMEOUT"
     reason = _reason(native, "", failure) or f"the job script ended with exit code {code}; see logs/job.log"
     return RunStatus(**facts, state="FAILED", reason=reason, exit_code=code, progress=progress, failure=failure)

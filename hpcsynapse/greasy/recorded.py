@@ -106,7 +106,7 @@ def _table(tasks: Sequence[Task], workdir: str) -> str:
     for task in tasks:
         format_task(task)
         rows.extend("\n" for _ in range(task.line - len(rows) - 1))
-        folder = task.folder or workdir
+        folder = str(Path(workdir, task.folder or ""))
         if "\t" in folder or not folder.isprintable():
             raise SpecError(f"line {task.line}: {folder!r} is not a folder that a task can run in")
         rows.append(f"{folder}\t{task.command}\n")
@@ -126,4 +126,5 @@ def clear_results(folder: Path) -> None:
     """Remove what an earlier run of a folder's list has left."""
     for name in ("results", "beats", "logs"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("results", "logs"):
         (folder / name).mkdir(parents=True, exist_ok=True)

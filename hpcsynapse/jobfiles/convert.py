@@ -37,12 +37,14 @@ def _write(file: JobFile, steps: list[Step], target: str, number: int | None = N
     shebang, body = _body(file, request)
     prelude = list[str]()
     if target != "loadleveler":
-        prelude += [f"export {name}={shell_word(value)}" for name, value in request.environment.items()]
-    family = "loadleveler" if target == "loadleveler" else "slurm"
-    lines, made, lost = translate(body, family, request)
-    complaints += lost
+        prelude += [_export(name, value) for name, value in request.environment.items()]
+    made, lines = list[str](), [line for _, line in body]
+    if (file.dialect == "loadleveler") != (target == "loadleveler"):  # the others have Slurm's variables
+        family = "loadleveler" if target == "loadleveler" else "slurm"
+        lines, made, lost = translate(body, family, request)
+        complaints += lost
     if target != "slurm":
-        lines = ["#" + line.lstrip() if is_keyword_line(line) else line for line in lines]
+        lines = ["#" + line.lstrip() if is_keyword_line(line) or line.startswith("#SBATCH") else line for line in lines]
     text = "\n".join([shebang, *directives, *prelude, *made, *lines]) + "\n"
     step_name = "" if number is None else steps[0].request.step or str(number)
     return Converted(step_name, text, tuple(sorted(set(complaints))))
@@ -78,28 +80,31 @@ def _directives(
         complaints.append(Complaint(source.line, source.key, "lost", reason))
     for directive in step.without_meaning:
         if file.dialect == target:
-            statements.append(_as_it_was(directive, target))
-        elif directive.key not in ("queue", "ignored"):
+            statements.append((directive.key, directive.value))
+        elif directive.key != "queue":
             message = f"{directive.value!r} has no counterpart in {target}" if directive.value else "no counterpart"
             complaints.append(Complaint(directive.line, directive.key, "lost", message))
-    if target == "slurm":
-        return [f"#SBATCH {statement}" for statement in statements]
     lines = []
-    for statement in statements:
-        key, _, value = statement.partition(" = ")
+    for key, value in statements:
         try:
-            named = target == "loadleveler" and key in ("output", "error", "input")
-            lines.append(f"# @ {key} = {keyword_value(value, variables=named)}")
+            lines.append(_line(key, value, target))
         except RenderError as error:
             source = step.sources.get(key) or Directive(step.end, key, "")
             complaints.append(Complaint(source.line, source.key, "lost", str(error)))
     return [*lines, "# @ queue"] if target == "loadleveler" else lines
 
 
-def _as_it_was(directive: Directive, target: str) -> str:
-    if target != "slurm":
-        return f"{directive.key} = {directive.value}"
-    return f"--{directive.key}={directive_value(directive.value)}" if directive.value else f"--{directive.key}"
+def _export(name: str, value: str) -> str:
+    """Return the line that sets a variable."""
+    return f"export {name}={shell_word(''.join(one for one in value if one.isprintable()))}"
+
+
+def _line(key: str, value: str, target: str) -> str:
+    """Return one directive; raises RenderError for a value that the target cannot hold."""
+    if target == "slurm":
+        return f"#SBATCH --{key}={directive_value(value)}" if value else f"#SBATCH --{key}"
+    named = target == "loadleveler" and key in ("output", "error", "input")
+    return f"# @ {key} = {keyword_value(value, variables=named)}"
 
 
 def _body(file: JobFile, request: Request) -> tuple[str, list[tuple[int, str]]]:

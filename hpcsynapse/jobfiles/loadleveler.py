@@ -140,7 +140,7 @@ def check(step: Step) -> list[Complaint]:
     return complaints
 
 
-def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
+def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the statements of a request, and the fields that have no counterpart with the reason."""
     lines: list[tuple[str, object]] = []
     lost: list[tuple[str, str]] = []
@@ -197,7 +197,7 @@ def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
         lost.append(("dependency", "LoadLeveler knows dependencies only between steps of one job"))
     elif request.step:
         lines += [("step_name", request.step), ("dependency", request.dependency)]
-    return [f"{key} = {value}" for key, value in lines if value], lost
+    return [(key, str(value)) for key, value in lines if value], lost
 
 
 def _size(request: Request, lost: list[tuple[str, str]]) -> list[tuple[str, object]]:

@@ -69,7 +69,7 @@ def check(step: Step) -> list[Complaint]:
     return complaints
 
 
-def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
+def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the statements of a request, and the fields that have no counterpart with the reason."""
     lost: list[tuple[str, str]] = []
     name = (request.name or "job").replace(" ", "_")
@@ -105,4 +105,4 @@ def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
         lost.append(("geometry", "tasks are dealt out evenly"))
     if request.max_nodes:
         lost.append(("nodes", f"a range of nodes: {request.nodes} are taken"))
-    return [f"{key} = {value}" for key, value in lines if value not in (None, "")], lost
+    return [(key, str(value)) for key, value in lines if value not in (None, "")], lost

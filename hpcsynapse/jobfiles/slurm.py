@@ -6,7 +6,6 @@ import re
 
 from hpcsynapse.jobfiles.model import Complaint, Request, Rule, Step
 from hpcsynapse.jobfiles.values import assign, count, hms, memory, seconds_of, token
-from hpcsynapse.render import directive_value
 
 _GRES = re.compile(r"gpu(?::(?P<type>[A-Za-z][\w.-]*))?(?::(?P<count>\d+))?")
 _GPUS = re.compile(r"(?:(?P<type>[A-Za-z][\w.-]*):)?(?P<count>\d+)")
@@ -157,7 +156,7 @@ def options(words: list[str]) -> list[tuple[str, str, str | None]]:
     return found
 
 
-def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
+def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the options of a request, and the fields that have no counterpart with the reason."""
     lost: list[tuple[str, str]] = []
     nodes = f"{request.nodes}-{request.max_nodes}" if request.max_nodes else request.nodes
@@ -179,8 +178,6 @@ def write(request: Request) -> tuple[list[str], list[tuple[str, str]]]:
         ("mail-user", request.mail_user), ("mail-type", ",".join(request.mail)), ("comment", request.comment),
         ("chdir", workdir), ("input", request.input), ("output", request.output), ("error", request.error),
     ]  # fmt: skip
-    lines = [f"--{name}={directive_value(value)}" for name, value in values if value not in (None, "")]
-    lines += ["--exclusive"] if request.exclusive else []
-    if request.requeue is not None:
-        lines.append("--requeue" if request.requeue else "--no-requeue")
-    return lines, lost
+    flags = {"exclusive": request.exclusive, "requeue": request.requeue, "no-requeue": request.requeue is False}
+    given = [(name, str(value)) for name, value in values if value not in (None, "")]
+    return [*given, *[(name, "") for name, wanted in flags.items() if wanted]], lost

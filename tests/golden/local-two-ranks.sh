@@ -38,6 +38,9 @@ while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
 trap '' TERM INT
 if [ -z "${caught:-}" ]; then
   timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.records /scratch/runs/local-two-ranks/timings || echo "hpcsynapse: step records were not merged"
+  if [[ $code = 124 || $code = 137 ]] && [ "$SECONDS" -ge 5400 ]; then caught=TIMEOUT; fi
+fi
+if [ -z "${caught:-}" ]; then
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
   code=$(timeout 60 /opt/hpcsynapse/bin/python -m hpcsynapse.failure /scratch/runs/local-two-ranks "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi

@@ -56,9 +56,9 @@ def job(user, *lines, nodes=4, gpus=2):
     """Run lines as one job and return its folder."""
     script = "#!/bin/bash\n" + "".join(f"{line}\n" for line in lines)
     (user.folder / "job.sh").write_text(script)
-    done = user.call("sbatch", "--wait", f"--nodes={nodes}", f"--gpus-per-node={gpus}", "--ntasks-per-node=1",
-                     "--cpus-per-task=4", "--output=job.log", "job.sh", timeout=240)  # fmt: skip
-    assert (user.folder / "job.log").is_file(), done.stderr
+    job_id = user.call("sbatch", "--parsable", f"--nodes={nodes}", f"--gpus-per-node={gpus}", "--ntasks-per-node=1",
+                       "--cpus-per-task=4", "--output=job.log", "job.sh").stdout.strip()  # fmt: skip
+    user.lab.wait_state(job_id, "COMPLETED", "FAILED", timeout=120)
     return (user.folder / "job.log").read_text()
 
 

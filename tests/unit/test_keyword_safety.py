@@ -28,8 +28,8 @@ KEYWORDS = {  # setting -> the keyword it becomes, for each queue
     "mail_user": {"loadleveler": "notify_user"}, "network": {"loadleveler": "network.mpi"},
     "gpu_feature": {"loadleveler": "requirements"},
 }  # fmt: skip
-WORDY = st.one_of(NASTY, st.sampled_from(["$(jobid)", "# @ queue", "a # @ queue", "\\\n# @ class = x", "queue", "@",
-                                          "=", '"q"', "'q'", "a b", "(Feature == x)", '") || (Machine == "x']))  # fmt: skip
+WORDY = st.one_of(NASTY, st.sampled_from(["$(jobid)", "# @ queue", "a # @ queue", "\\\n# @ class = x", "queue",
+                                          "=", '"q"', "'q'", "a b", "(Feature)", '") || (Machine == "x']))  # fmt: skip
 
 
 def table_for(queue: str) -> dict[str, Any]:

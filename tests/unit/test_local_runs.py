@@ -130,6 +130,15 @@ def test_the_time_limit_ends_a_run(runs: Path) -> None:
     assert "time limit reached" in status.reason
 
 
+def test_the_time_limit_is_told_from_what_ranks_say_when_they_are_ended(runs: Path) -> None:
+    done = start(runs, "bash", "-c", "trap 'kill $!; exit 7' TERM; sleep 600 & wait", time="2s")
+    status = wait_for(done.run, ended)
+    assert (status.state, status.exit_code, status.reason) == ("FAILED", 124, "time limit reached")
+    done = start(runs, "bash", "-c", "exit 124")
+    status = wait_for(done.run, ended)
+    assert status.exit_code == 124 and "time limit" not in status.reason and "exit code 124" in status.reason
+
+
 def test_a_job_script_killed_outright_leaves_a_lost_run(runs: Path) -> None:
     done = start(runs, "sleep", "600")
     wait_for(done.run, lambda status: status.state == "TRAINING")

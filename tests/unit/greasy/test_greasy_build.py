@@ -203,7 +203,7 @@ def test_too_few_devices_and_another_host_are_failures_with_a_reason(greasy: Gre
 
 @pytest.mark.slow
 def test_sigterm_reaches_all_processes_and_is_recorded(greasy: Greasy, workdir: Path) -> None:
-    assert greasy("build", "--hosts", "localhost", "--workers", "2", "--", "sleep", "77").returncode == 0
+    assert greasy("build", "--hosts", "localhost", "--workers", "2", "--", "sh", "-c", "sleep 77").returncode == 0
     child = subprocess.Popen([sys.executable, "-m", "hpcsynapse", "greasy", "run", "greasy/tasks.greasy", "--json"],
                              stdout=subprocess.PIPE)  # fmt: skip
     record = workdir / "greasy" / "results" / "node_0.json"

@@ -76,7 +76,7 @@ def test_resume_runs_only_what_has_not_succeeded(greasy: Greasy, workdir: Path, 
 
 
 def test_what_greasy_is_given_and_what_it_leaves(greasy: Greasy, workdir: Path) -> None:
-    (workdir / "list").write_text("true\nfalse\n[# 2 #] true\nkill -9 $PPID $$\n")
+    (workdir / "list").write_text("true\nfalse\n[# 2 #] true\nkill -9 $(cut -d' ' -f4 /proc/$PPID/stat) $PPID\n")
     options = ("--by", "greasy", "--greasy", str(FAKE_GREASY), "--hosts", "localhost,localhost", "--workers", "2")
     done = greasy("run", "list", "--json", "--retries", "1", "--engine", "basic-ssh", *options,
                   FAKE_GREASY_CALLS=str(workdir / "calls"))  # fmt: skip

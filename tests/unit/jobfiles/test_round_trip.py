@@ -83,7 +83,7 @@ def test_what_is_converted_reads_back_except_for_what_was_said_to_be_lost(
         if names.get(name) in lost or name == "environment":
             continue
         found = getattr(back.steps[0].request, name)
-        if name == "features" and target != "loadleveler":
+        if name == "features":
             found, value = "&".join(found), "&".join(value)
         if name == "exclusive" and target == "loadleveler":
             found = found or None

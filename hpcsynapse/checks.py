@@ -55,7 +55,7 @@ def choose_engine(spec: JobSpec) -> tuple[str, str]:
         return "ddp", "one rank needs none"
     if spec.launch.launcher == "horovodrun":
         return "horovod", "horovodrun starts Horovod"
-    if spec.launch.launcher in ("torchrun", "local"):
+    if spec.launch.launcher in ("torchrun", "greasy", "local"):
         return "ddp", f"{spec.launch.launcher} starts torch.distributed"
     if spec.launch.launcher in ("mpiexec", "poe") or (spec.launch.launcher, spec.queue.scheduler) == (
         "auto",

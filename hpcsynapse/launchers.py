@@ -160,6 +160,13 @@ def _local(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "hpcsynapse.local_launcher", str(spec.resources.world_size), *rank]
 
 
+def _greasy(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
+    """A task list with one line a node, run by Greasy where it is installed, else by srun."""
+    if spec.launch.container and spec.launch.container_runtime == "pyxis":
+        raise SpecError("launch.container_runtime = 'pyxis' is an option of srun; with --launcher greasy use apptainer")
+    return [sys.executable, "-m", "hpcsynapse.greasy.launch", str(run_dir), *rank]
+
+
 _SLURM = ("slurm", "minotauro")  # BSC's dialect is a way to write jobs for Slurm
 _ALL = (*_SLURM, "loadleveler", "local")
 
@@ -172,6 +179,7 @@ LAUNCHERS: dict[str, Launcher] = {
         _horovodrun, "Horovod over Gloo", _ALL, starts_mpi=False, per_node=False, program="horovodrun"
     ),
     "torchrun": Launcher(_torchrun, "one torchrun a node", (*_SLURM, "local"), starts_mpi=False, per_node=True),
+    "greasy": Launcher(_greasy, "a task list with one line a node", _ALL, starts_mpi=False, per_node=True),
     "local": Launcher(_local, "processes of this machine", ("local",), starts_mpi=False),
 }
 

@@ -100,6 +100,10 @@ _VARIABLES: dict[str, dict[str, str]] = {
         "marker": "HPCSYNAPSE_LAUNCH_RANK", "rank": "HPCSYNAPSE_LAUNCH_RANK", "world_size": "HPCSYNAPSE_LAUNCH_SIZE",
         "local_rank": "HPCSYNAPSE_LAUNCH_RANK",
     },
+    "greasy": {
+        "marker": "HPCSYNAPSE_TASK_RANK", "rank": "HPCSYNAPSE_TASK_RANK", "world_size": "HPCSYNAPSE_TASK_RANKS",
+        "local_rank": "HPCSYNAPSE_TASK_LOCAL_RANK", "node_rank": "HPCSYNAPSE_TASK_NODE",
+    },
     "openmpi": {
         "marker": "OMPI_COMM_WORLD_RANK", "rank": "OMPI_COMM_WORLD_RANK", "world_size": "OMPI_COMM_WORLD_SIZE",
         "local_rank": "OMPI_COMM_WORLD_LOCAL_RANK",

@@ -15,7 +15,7 @@ from hpcsynapse.errors import CommandError
 # A job submitted from inside another job would inherit these and be placed by them. SLURM_CONF only says where the
 # controller is; SLURM_TIME_FORMAT and the like change nothing about placement but would change what squeue prints.
 _STRAY = re.compile(
-    r"(SLURM|SLURMD|SBATCH|SRUN|SQUEUE|PMI|PMI2|PMIX|OMPI|HYDRA|LOADL|PRTE)_.*|MP_CHILD|MP_PROCS|MPI_LOCAL.*"
+    r"(SLURM|SLURMD|SBATCH|SRUN|SQUEUE|PMI|PMI2|PMIX|OMPI|LOADL|PRTE)_.*|MP_CHILD|MP_PROCS|MPI_LOCAL.*|HPCSYNAPSE_TASK.*"
 )
 _KEPT = frozenset({"SLURM_CONF", "OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"})
 # Set by hpcsynapse or a launcher for one rank; a job of its own must not see them.

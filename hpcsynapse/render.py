@@ -131,15 +131,18 @@ def render(spec: JobSpec, run_dir: Path, placement: Placement | None = None) -> 
     """
     scheduler = create(spec.queue.scheduler)
     scheduler.refuse(spec)
+    names = context(spec, run_dir, scheduler)
     try:
         template = environment(spec.site.template_dir).get_template(scheduler.template)
-        text = template.render(context(spec, run_dir, scheduler), geometry=placement and task_geometry(placement))
+        text = template.render(names, geometry=placement and task_geometry(placement))
     except jinja2.TemplateNotFound as error:
         raise RenderError(f"template {error.name!r} is neither in the site's folder nor built in") from None
     except jinja2.TemplateSyntaxError as error:
         raise RenderError(f"template {error.name}, line {error.lineno}: {error.message}") from None
     except jinja2.UndefinedError as error:
         raise RenderError(f"template {scheduler.template}: {error.message}") from None
+    except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a site's own
+        raise RenderError(f"template {scheduler.template}: {type(error).__name__}: {error}") from None
     return text
 
 

@@ -16,7 +16,7 @@ from hpcsynapse.site import SiteSpec
 from hpcsynapse.units import parse_mebibytes, parse_walltime
 
 SCHEDULERS = ("auto", "slurm", "loadleveler", "minotauro", "local")
-LAUNCHERS = ("auto", "srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "local")
+LAUNCHERS = ("auto", "srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "greasy", "local")
 ENGINES = ("auto", "horovod", "ddp", "mpi")
 STRATEGIES = ("auto", "single", "allreduce")
 
@@ -264,6 +264,9 @@ class JobSpec:
             fields.printable("workdir", fields.coerce("workdir", str, self.workdir))
             if not PurePath(self.workdir).is_absolute():
                 raise SpecError(f"workdir = {self.workdir!r} must be an absolute path")
+        for section, kind in SECTIONS.items():
+            if not isinstance(getattr(self, section), kind):
+                raise SpecError(f"{section} = {getattr(self, section)!r} must be a {kind.__name__}")
         if not self.command:
             self._check_training()
         if self.launch.emulate and self.queue.scheduler not in ("auto", "local"):
@@ -280,8 +283,8 @@ class JobSpec:
             )
         if self.launch.launcher == "horovodrun" and train.engine not in ("auto", "horovod"):
             raise SpecError(f"launch.launcher = 'horovodrun' starts Horovod, but train.engine = {train.engine!r}")
-        if self.launch.launcher == "torchrun" and train.engine in ("horovod", "mpi"):
-            raise SpecError(f"launch.launcher = 'torchrun' starts no MPI, but train.engine = {train.engine!r}")
+        if (launcher := self.launch.launcher) in ("torchrun", "greasy") and train.engine in ("horovod", "mpi"):
+            raise SpecError(f"launch.launcher = {launcher!r} starts no MPI, but train.engine = {train.engine!r}")
         if self.launch.launcher == "local" and train.engine in ("horovod", "mpi") and world > 1:
             raise SpecError(
                 f"launch.launcher = 'local' starts no MPI, but train.engine = {train.engine!r}; use --launcher mpirun"

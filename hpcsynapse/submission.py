@@ -68,6 +68,8 @@ def resolve(spec: JobSpec, runs: Path) -> JobSpec:
     if spec.resources.cpus is None and (cpus := _site_cpus(spec)):
         spec = spec.with_("resources", cpus=cpus)
     spec = replace(spec, name=_free_name(spec, runs), workdir=spec.workdir or str(Path.cwd()))
+    if spec.site.template_dir:
+        spec = spec.with_("site", template_dir=str(Path(spec.site.template_dir).expanduser().resolve()))
     if spec.train.data_path:
         spec = spec.with_("train", data_path=str(Path(spec.workdir or ".", spec.train.data_path).expanduser()))
     return spec

@@ -27,8 +27,8 @@ def command(follow: bool, resume_run: str | None, as_json: bool, **given: Any) -
 
     runs = submission.runs_folder(given["runs"])
     if resume_run:
-        if given["words"]:
-            raise SpecError("--resume-run takes the description of the run; give no other")
+        if typed := [name for name, value in given.items() if name != "runs" and value not in (None, ())]:
+            raise SpecError(f"--resume-run takes the description of the run; leave {typed[0].split('__')[-1]!r} out")
         done = submission.resubmit(RunDirectory.find(runs, resume_run))
     else:
         spec = submission.resolve(load_description(given), runs)

@@ -24,7 +24,7 @@ _LONGEST_WORD = 131_000
 
 def _env_name(name: str, key: str) -> None:
     fields.env_name(name, key)
-    if key == "CUDA_VISIBLE_DEVICES" or key.startswith("HPCSYNAPSE_"):
+    if key == "CUDA_VISIBLE_DEVICES" or key.startswith(("HPCSYNAPSE_TASK", "HPCSYNAPSE_ROLE", "HPCSYNAPSE_CLUSTER")):
         raise SpecError(f"{name}: {key} is set by the node scripts and cannot be given")
 
 
@@ -41,7 +41,7 @@ class RolesRequest:
     host_suffix: str = setting("", "appended to host names for the fast network")
     port: int = setting(2220, "first port on each node", check=at_least(1024, 65535))
     flags: bool = setting(True, "append the flags of roles to the command")
-    rank_variables: bool = setting(False, "tell the workers their rank, as a launcher does")
+    ranks: bool = setting(False, "workers are ranks of one training: told so, given all devices, ended together")
     limit: int = setting(0, "seconds for the whole list", check=at_least(0))
     patience: int = setting(300, "seconds without a word from a node", check=at_least(5))
     grace: int = setting(10, "seconds between SIGTERM and SIGKILL", check=at_least(1, 3600))
@@ -138,11 +138,11 @@ def write_roles(folder: Path, request: RolesRequest, hosts: Sequence[str], templ
         folder / "roles.sh", "roles.sh.j2", template_dir, nodes=len(nodes), gpus=request.gpus, limit=request.limit,
         patience=request.patience, grace=request.grace, ps_hosts=",".join(servers), worker_hosts=",".join(workers),
         command=request.command, env=request.env, prelude=request.prelude, workdir=request.workdir,
-        flags=request.flags, rank_variables=request.rank_variables, world_size=len(workers),
+        flags=request.flags, ranks=request.ranks, world_size=len(workers),
     )  # fmt: skip
     script = template("node.sh.j2", template_dir)
     for node in nodes:
-        (folder / f"node_{node.number}.sh").write_text(script.render(node=node, nodes=len(nodes)))
+        (folder / f"node_{node.number}.sh").write_text(script.render(node=node, nodes=len(nodes), ranks=request.ranks))
     tasks = TaskList(tuple(
         Task(node.number + 1, script_line(f"{place}/node_{node.number}.sh")) for node in nodes
     ))  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from hpcsynapse import hostlist
 from hpcsynapse.errors import SpecError
 from hpcsynapse.greasy.tasks import read
+from hpcsynapse.task_hosts import task_hosts
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
 
@@ -28,10 +29,8 @@ def assigned_hosts(
         found = _lines(hostfile)
     elif nodes := environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST"):
         found = hostlist.expand(nodes)
-    elif name := environ.get("LOADL_HOSTFILE"):
-        found = list(dict.fromkeys(_lines(name)))
-    elif names := environ.get("LOADL_PROCESSOR_LIST"):  # one entry a task, only up to 128 tasks
-        found = list(dict.fromkeys(names.split()))
+    elif environ.get("LOADL_HOSTFILE") or environ.get("LOADL_PROCESSOR_LIST"):
+        found = list(dict.fromkeys(task_hosts(environ)))
     else:
         raise SpecError("no hosts are assigned here; run this inside a job, or give --hosts n1,n2 or --hostfile FILE")
     if not found:

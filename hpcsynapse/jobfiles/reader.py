@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from operator import attrgetter
 from types import ModuleType
 
 from hpcsynapse.fields import nearest
@@ -15,6 +16,7 @@ DIALECTS: dict[str, ModuleType] = {"slurm": slurm, "minotauro": minotauro, "load
 _BSC_ONLY = {"gpus_per_node", "cpus_per_task", "features"}
 _QUEUE = re.compile(r"[ \t]*#[ \t]*@[ \t]*queue\b", re.IGNORECASE)
 _FIELDS = tuple(item.name for item in dataclasses.fields(Request) if item.name != "environment")
+_snapshot = attrgetter(*_FIELDS)
 _AT_KEY = re.compile(r"[ \t]*#[ \t]*@[ \t]*([\w-]+)")
 
 
@@ -112,7 +114,7 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Comp
         return
     if not directive.value and dialect != "slurm":
         return
-    earlier = [getattr(step.request, name) for name in _FIELDS]
+    earlier = _snapshot(step.request)
     try:
         odd = rule(step.request, directive.value)
     except ValueError as error:
@@ -120,6 +122,6 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Comp
     else:
         if odd:
             complaints.append(Complaint(directive.line, directive.key, "warning", odd))
-        for name, value in zip(_FIELDS, earlier, strict=True):
-            if getattr(step.request, name) != value:
+        for name, before_it, value in zip(_FIELDS, earlier, _snapshot(step.request), strict=True):
+            if before_it != value:
                 step.sources[name] = directive

@@ -2,9 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
+FAKES = Path(__file__).parents[1] / "fakes"
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 # Workers push their number to every server, which answers how many pushes it has seen; servers never end by themselves.
@@ -170,7 +172,7 @@ def test_a_farm_with_dependencies_failures_retries_and_a_kill(slurm_lab, user):
     )
     run = outcomes(user)
     states = {one["line"]: (one["state"], one["attempts"]) for one in run["tasks"]}
-    expected = {line: ("ok", 1) for line in (1, 2, 4, 6, 9, 10, 12)} | {
+    expected = dict.fromkeys((1, 2, 4, 6, 9, 10, 12), ("ok", 1)) | {
         3: ("failed", 2), 5: ("ok", 2), 7: ("killed", 2), 8: ("cancelled", 0), 11: ("cancelled", 0),
     }  # fmt: skip
     assert states == expected, log
@@ -207,3 +209,44 @@ def test_each_task_of_a_farm_has_a_device_for_itself(slurm_lab, user):
         for second in held:
             if first is not second and first[:2] == second[:2]:
                 assert first[3] <= second[2] or second[3] <= first[2], (first, second)
+
+
+def test_training_is_launched_by_a_list(slurm_lab, user):
+    run = user.submit("--nodes", "2", "--gpus", "2", "--launcher", "greasy", "--epochs", "1", "--name", "by-list")
+    user.finish(run)
+    placement = run.file("placement.json")
+    assert placement["verified"]
+    assert [(one["host"], one["device"], one["node_rank"], one["local_rank"], one["source"])
+            for one in placement["ranks"]] == [
+        (slurm_lab.node_name(node + 1), str(local), node, local, "greasy") for node in (0, 1) for local in (0, 1)
+    ]  # fmt: skip
+    assert run.file("greasy/results/node_1.json")["exit_code"] == 0
+    assert user.status(run)["progress"]["engine"] == "ddp"
+
+
+def test_the_first_rank_that_fails_ends_the_others(slurm_lab, user):
+    run, done = user.follow(
+        "--nodes", "3", "--ranks-per-node", "2", "--launcher", "greasy", "--name", "ends",
+        "--", "bash", "-c", "[ $RANK != 4 ] || exit 6; sleep 120", timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    status = user.status(run)
+    assert (status["state"], status["exit_code"]) == ("FAILED", 6), status
+    assert "rank 4" in done.stdout + done.stderr
+
+
+def test_a_greasy_that_is_installed_is_used(slurm_lab, user):
+    """With the fake of tests/fakes on the PATH, which starts lines as Greasy does: `sh -c "srun -n 1 -N 1 -w NODE ..."`."""
+    user.script("toy.py", TOY)
+    (user.folder / "out").mkdir()
+    log = job(
+        user,
+        f"export PATH={FAKES}:$PATH",
+        "hpcsynapse greasy build --ps 1 --workers 2 --gpus 2 -- python toy.py --out out",
+        "hpcsynapse greasy run greasy/tasks.greasy --json > run.json; echo exit code $?",
+        "hpcsynapse greasy summary greasy/greasy.log",
+    )
+    run = outcomes(user)
+    assert (run["by"], run["exit_code"]) == ("greasy", 0), log
+    assert [one["host"] for one in run["tasks"]] == [slurm_lab.node_name(node) for node in (1, 2, 3, 4)]
+    assert "4 tasks: 4 ok" in log

@@ -99,7 +99,7 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
     from hpcsynapse.spec import STRATEGIES
     from hpcsynapse.trainer.catalog import DATA, MODELS
 
-    names = {"srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "local"}
+    names = {"srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "greasy", "local"}
     assert set(LAUNCHERS) == names == set(LAUNCHER_NAMES) - {"auto"}
     assert set(MODELS) == {"simple-cnn", "resnet56", "resnet83"}
     assert set(DATA) == {"digits", "cifar10", "mnist", "npy", "synthetic"}

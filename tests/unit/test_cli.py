@@ -71,6 +71,8 @@ def test_a_failed_run_shows_rank_and_log_and_exits_1(workdir: Path) -> None:
         (["submit", "--scheduler", "local", "--venv", "absent", "--", "true"], ["absent", "bin/activate"]),
         (["submit", "--set", "train.batch=many"], ["train.batch", "whole number"]),
         (["submit", "--set", "train.batch.size=1"], ["train.batch", "not a table"]),
+        (["submit", "--resume-run", "r", "--epochs", "3"], ["--resume-run", "'epochs'"]),
+        (["submit", "--resume-run", "r", "run.toml"], ["--resume-run", "'words'"]),
         (["status", "absent"], ["no run 'absent'"]),
         (["status", "long" * 1000], ["no run 'long"]),
         (["logs", "absent"], ["no run 'absent'"]),

@@ -46,6 +46,10 @@ CASES: dict[str, dict[str, Any]] = {
         "resources": {"nodes": 2, "ranks_per_node": 2}, "queue": {**SLURM, "signal": "TERM@60", "requeue": False},
         "launch": {"launcher": "mpirun"}, "train": {"engine": "mpi", "strategy": "allreduce"},
     },
+    "slurm-greasy": {
+        "resources": {"nodes": 2, "gpus": 2, "cpus": 3}, "queue": SLURM, "launch": {"launcher": "greasy"},
+        "train": {"engine": "ddp", "strategy": "allreduce"},
+    },
     "slurm-horovodrun": {
         "resources": {"nodes": 2, "ranks_per_node": 2}, "queue": SLURM, "launch": {"launcher": "horovodrun"},
         "train": {"engine": "horovod", "strategy": "allreduce"},
@@ -143,6 +147,10 @@ def test_a_site_template_comes_first_and_must_not_use_undefined_names(tmp_path: 
     template.write_text("{% if %}")
     with pytest.raises(RenderError, match="line 1"):
         render(JobSpec.from_dict(table), Path("/r"))
+    for text, message in ((b"{{ 1 / 0 }}", "division"), (b"{{ name | quote(1) }}", "argument"), (b"\xff", "utf-8")):
+        template.write_bytes(text)
+        with pytest.raises(RenderError, match=message):
+            render(JobSpec.from_dict(table), Path("/r"))
 
 
 def test_a_launcher_that_the_queue_does_not_have_is_refused() -> None:

@@ -63,6 +63,11 @@ def test_what_cannot_be_meant_is_refused_by_name(table: dict[str, object], words
         assert word in str(caught.value)
 
 
+def test_sections_are_of_their_kind() -> None:
+    with pytest.raises(SpecError, match=r"resources = .* must be a ResourceRequest"):
+        JobSpec(resources={"nodes": 2})  # type: ignore[arg-type]
+
+
 def test_a_description_is_frozen() -> None:
     with pytest.raises(AttributeError):
         JobSpec().resources.nodes = 3  # type: ignore[misc]

@@ -6,7 +6,7 @@
 #@ account_no       = fluid07
 #@ node             = 2
 #@ tasks_per_node   = 16
-#@ resources        = ConsumableCpus(1) ConsumableMemory(1500mb)
+#@ resources        = ConsumableCpus(1) ConsumableMemory(900mb)
 #@ network.MPI      = sn_all,not_shared,us
 #@ wall_clock_limit = 02:30:00
 #@ notification     = complete

@@ -1,8 +1,8 @@
 #!/bin/bash
 #SBATCH --job-name=resnet
 #SBATCH -N 4 --ntasks-per-node=4   # one task a GPU
-#SBATCH --gres=gpu:a100:4
-#SBATCH -c8
+#SBATCH --gres=gpu:h100:4
+#SBATCH -c4
 #SBATCH --time=1-12:00:00
 #SBATCH --partition gpu
 #SBATCH -A proj-1

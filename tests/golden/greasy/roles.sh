@@ -11,7 +11,7 @@ worker_hosts=nvb1-ib0:2221,nvb1-ib0:2222,nvb2-ib0:2221,nvb2-ib0:2222
 workdir='/work dir'
 devices=0,1,2,3  # where the queue names none
 flags=yes
-ranks=0
+ranks=0          # ranks of one training, which end together, 0 = workers of their own
 command=(python train.py --data 'my data')
 export HPCSYNAPSE_CLUSTER="$dir/cluster.json"
 export NCCL_DEBUG=INFO
@@ -43,6 +43,7 @@ node() {
     fail 1 "started on $actual, but node $number is $expected"
   fi
   cd -- "$workdir" || fail 1 "the working directory is missing"
+  given=${CUDA_VISIBLE_DEVICES+yes}
   IFS=', ' read -ra granted <<< "${CUDA_VISIBLE_DEVICES-${SLURM_STEP_GPUS:-$devices}}"
   if [ "${granted[0]-}" = NoDevFiles ]; then granted=(); fi
   beat "$SECONDS"
@@ -52,7 +53,9 @@ node() {
 # start ROLE INDEX DEVICE: a parameter server or a worker in a process group of its own; DEVICE counts what was granted.
 start() {
   local i=${#pid[@]} name=$1-$2 own=
-  if [ "$3" != none ]; then
+  if [ "$3" = granted ]; then
+    own=${CUDA_VISIBLE_DEVICES-}
+  elif [ "$3" != none ]; then
     [ "$3" -lt "${#granted[@]}" ] || fail 1 "$name needs device number $3, granted here: ${granted[*]:-none}"
     own=${granted[$3]}
   fi
@@ -60,7 +63,11 @@ start() {
   (
     trap - TERM INT
     export CUDA_VISIBLE_DEVICES=$own HPCSYNAPSE_ROLE=$1 HPCSYNAPSE_TASK_INDEX=$2
-    if [ "$ranks" -gt 0 ]; then export HPCSYNAPSE_LAUNCH_RANK=$2 HPCSYNAPSE_LAUNCH_SIZE=$ranks; fi
+    if [ "$3" = granted ] && [ -z "$given" ]; then unset CUDA_VISIBLE_DEVICES; fi
+    if [ "$ranks" -gt 0 ]; then
+      export HPCSYNAPSE_TASK_RANK=$2 HPCSYNAPSE_TASK_RANKS=$ranks HPCSYNAPSE_TASK_LOCAL_RANK=$i
+      export HPCSYNAPSE_TASK_NODE=$number
+    fi
     if [ "$flags" = yes ]; then
       command+=(--ps_hosts="$ps_hosts" --worker_hosts="$worker_hosts" --job_name="$1" --task_index="$2")
     fi
@@ -71,7 +78,11 @@ start() {
 
 # await: until every worker has ended, here and, where this node has servers, on all others; then the servers end.
 await() {
-  while alive worker && ! told; do look; sleep 0.2; done
+  while alive worker && ! told; do
+    look
+    if [ "$ranks" -gt 0 ] && [ -e "$beats/failed" ]; then stop worker; fi
+    alive worker && sleep 0.2
+  done
   look
   if [ -n "$caught" ]; then stop worker ps; finish "$caught"; fi
   beat "done"
@@ -80,7 +91,8 @@ await() {
   finish "${caught:-$first}"
 }
 
-# look: notes who has ended; a server that fails ends this node's workers, which could only wait for it.
+# look: notes who has ended; a server that fails ends this node's workers, which could only wait for it, and a rank
+# that fails ends all others.
 look() {
   local i
   for i in "${!pid[@]}"; do
@@ -89,7 +101,8 @@ look() {
     code[i]=$? ended[i]=$(now)
     if [ "${code[i]}" != 0 ] && [ "${stopped[i]}" = false ]; then
       if [ "$first" = 0 ]; then first=${code[i]} reason="${role[i]} ${index[i]} ended with exit code ${code[i]}"; fi
-      if [ "${role[i]}" = ps ]; then stop worker; fi
+      if [ "$ranks" -gt 0 ]; then printf 'failed\n' > "$beats/failed"; fi
+      if [ "${role[i]}" = ps ] || [ "$ranks" -gt 0 ]; then stop worker; fi
     fi
   done
   if [ $((SECONDS - beaten)) -ge 5 ]; then beat "$SECONDS"; fi

@@ -32,7 +32,8 @@ test -f again || { touch again; exit 9; }
 """
 BACKENDS = {
     "local": ("--by", "local", "--workers", "2"),
-    "greasy": ("--by", "greasy", "--greasy", str(FAKE_GREASY), "--hosts", "localhost,localhost", "--engine", "basic-ssh"),
+    "greasy": ("--by", "greasy", "--greasy", str(FAKE_GREASY), "--hosts", "localhost,localhost",
+               "--engine", "basic-ssh"),
 }  # fmt: skip
 
 
@@ -87,7 +88,12 @@ def test_what_greasy_is_given_and_what_it_leaves(greasy: Greasy, workdir: Path) 
         "GREASY_LOGFILE": str(workdir / "list.d" / "greasy.log"), "GREASY_LOGLEVEL": "3",
     }  # fmt: skip
     # The killed script is "completed" for Greasy; that it left no end is what counts.
-    assert {line: one["state"] for line, one in tasks(done).items()} == {1: "ok", 2: "failed", 3: "cancelled", 4: "lost"}
+    assert {line: one["state"] for line, one in tasks(done).items()} == {
+        1: "ok",
+        2: "failed",
+        3: "cancelled",
+        4: "lost",
+    }
     log = greasy("summary", "list.d/greasy.log", "--json", "--rst", "list.d/run.greasy.rst")
     told = json.loads(log.stdout)
     assert told["counts"] == {"tasks": 4, "ok": 2, "failed": 1, "cancelled": 1, "invalid": 0}
@@ -197,7 +203,9 @@ def test_grids_as_options_and_as_toml(tmp_path: Path) -> None:
     for wrong in (["a"], ["a=1", "a=2"], ["a=1\n2"]):
         with pytest.raises(SpecError):
             parse_grid(wrong)
-    (tmp_path / "farm.toml").write_text('command = ["p", "{lr}"]\nthen = ["q"]\nchain = "lr"\n[grid]\nlr = [0.1, "x"]\n')
+    (tmp_path / "farm.toml").write_text(
+        'command = ["p", "{lr}"]\nthen = ["q"]\nchain = "lr"\n[grid]\nlr = [0.1, "x"]\n'
+    )
     assert from_toml(tmp_path / "farm.toml") == Farm(
         command=("p", "{lr}"), then=("q",), chain="lr", grid={"lr": ("0.1", "x")}
     )

@@ -41,7 +41,7 @@ def test_the_thesis_as_itself() -> None:
 def test_loadleveler_as_sbatch_maps_patterns_and_variables() -> None:
     (text,) = converted("parallel.ll", "slurm")
     head, _, body = text.partition("\n\n")
-    assert "#SBATCH --output=%x.%j.out\n" in head and "#SBATCH --mem=24000M\n" in head
+    assert "#SBATCH --output=%x.%j.out\n" in head and "#SBATCH --mem=14400M\n" in head
     assert "export OMP_NUM_THREADS=1\n" in head
     assert "export LOADL_PROCESSOR_LIST=" in head and 'export LOADL_STEP_INITDIR="$PWD"' in head
     assert 'echo "job $SLURM_JOB_ID has $SLURM_NTASKS tasks on: ${LOADL_PROCESSOR_LIST}"' in body
@@ -52,7 +52,7 @@ def test_sbatch_as_loadleveler_maps_them_back() -> None:
     assert "# @ output = logs/$(job_name)-$(jobid).out\n" in text
     assert "# @ node = 4\n# @ tasks_per_node = 4\n" in text
     assert 'export SLURM_JOB_NODELIST="$(sort -u "$LOADL_HOSTFILE" | paste -sd ,)"\n' in text
-    assert "export SLURM_CPUS_PER_TASK=8\n" in text
+    assert "export SLURM_CPUS_PER_TASK=4\n" in text
     assert text.index("# @ queue") < text.index("set -e")
 
 

@@ -39,7 +39,7 @@ def test_a_loadleveler_file_of_a_kind_that_is_handed_down() -> None:
     assert (file.dialect, said(file)) == ("loadleveler", [])
     assert given_fields(file.steps[0].request) == {
         "name": "cavity", "partition": "parallel", "account": "fluid07", "nodes": 2, "tasks_per_node": 16, "cpus": 1,
-        "task_memory": 1500, "seconds": 9000, "mail": ("END", "FAIL"), "mail_user": "someone@example.org",
+        "task_memory": 900, "seconds": 9000, "mail": ("END", "FAIL"), "mail_user": "someone@example.org",
         "workdir": "/home/someone/cavity", "output": "%x.%j.out", "error": "%x.%j.err", "copy_environment": True,
         "environment": {"OMP_NUM_THREADS": "1", "MP_SHARED_MEMORY": "yes"},
     }  # fmt: skip
@@ -92,7 +92,7 @@ def test_an_sbatch_script() -> None:
         "line 20: warning: --account=ignored: sbatch ignores it: the first command is in line 18",
     ]
     assert given_fields(file.steps[0].request) == {
-        "name": "resnet", "nodes": 4, "tasks_per_node": 4, "gpus": 4, "gpu_type": "a100", "cpus": 8,
+        "name": "resnet", "nodes": 4, "tasks_per_node": 4, "gpus": 4, "gpu_type": "h100", "cpus": 4,
         "seconds": 129600, "partition": "gpu", "account": "proj-1", "output": "logs/%x-%j.out", "memory": 0,
         "exclusive": True, "mail": ("END", "FAIL"), "mail_user": "someone@example.org",
     }  # fmt: skip

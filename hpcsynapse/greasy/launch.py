@@ -1,0 +1,76 @@
+"""The launcher `greasy`: one line a node, whose script starts that node's ranks.
+
+`python -m hpcsynapse.greasy.launch RUN_DIR PROGRAM...` in the job script. The list lies in RUN_DIR/greasy.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpcsynapse import fields
+from hpcsynapse.errors import HpcSynapseError, SpecError
+from hpcsynapse.greasy import hosts
+from hpcsynapse.greasy.build import RolesRequest, write_roles
+from hpcsynapse.greasy.outcomes import as_text
+from hpcsynapse.greasy.run import RunRequest, run_list
+from hpcsynapse.greasy.tasks import LIST_NAME
+from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.spec import JobSpec
+
+# What belongs to one process or one machine and would mislead a process elsewhere.
+_OWN = ("HPCSYNAPSE_TASK", "HPCSYNAPSE_ROLE", "HPCSYNAPSE_CLUSTER", "SSH_", "SLURM", "LOADL", "PMI", "GREASY_", "XDG_")
+_OWN_NAMES = frozenset({"CUDA_VISIBLE_DEVICES", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "DISPLAY", "TMPDIR", "TERM", "_"})
+
+
+def main() -> int:
+    """Build the list of this job's nodes, run it, and return 0 when every rank has ended well."""
+    run, program = RunDirectory(Path(sys.argv[1])), tuple(sys.argv[2:])
+    try:
+        spec = run.load_spec()
+        local = spec.queue.scheduler == "local"
+        names = ["localhost"] * spec.resources.nodes if local else hosts.assigned_hosts()
+        if len(names) != spec.resources.nodes:
+            raise SpecError(f"{spec.resources.nodes} nodes were asked for, but {len(names)} are assigned")
+        folder = run.path / "greasy"
+        write_roles(folder, _request(spec, program), names, spec.site.template_dir)
+        given = ",".join(names) if local else None
+        done = run_list(folder / LIST_NAME, RunRequest(hosts=given, by="local" if local else "auto"), _say)
+    except HpcSynapseError as error:
+        _say(str(error))
+        return 1
+    failed = [one for one in done.outcomes if not one.ok]
+    if failed:
+        print(as_text(failed), end="", file=sys.stderr)
+    return done.exit_code
+
+
+def _request(spec: JobSpec, program: tuple[str, ...]) -> RolesRequest:
+    return RolesRequest(
+        command=program, workdir=str(Path.cwd()), workers=spec.resources.local_size, ps=0, flags=False, ranks=True,
+        env={} if hosts.inside_slurm() else carried(os.environ),
+    )  # fmt: skip
+
+
+def carried(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of the job that ranks need on nodes where only ssh leads: srun passes it on by itself."""
+    kept = {}
+    for name, value in environ.items():
+        try:
+            fields.env_name("environment", name)
+            fields.printable("environment", value)
+        except SpecError:
+            continue
+        if name not in _OWN_NAMES and not name.startswith(_OWN):
+            kept[name] = value
+    return kept
+
+
+def _say(text: str) -> None:
+    print(f"hpcsynapse: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -92,15 +92,24 @@ def _srun_common(spec: JobSpec, run_dir: Path, cpus: int | None) -> list[str]:
     return words
 
 
+# What ranks on other nodes need of the job script's environment, where the launcher does not pass all of it on.
+_NEEDED = ("PATH", "LD_LIBRARY_PATH", "HPCSYNAPSE_RUN_DIR", "HPCSYNAPSE_ATTEMPT", "MASTER_ADDR", "MASTER_PORT",
+           "OMP_NUM_THREADS")  # fmt: skip
+
+
 def _mpirun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
     """Open MPI's mpirun; without a binding of its own, since ranks have threads (mpirun(1)).
 
-    Under Slurm it starts its daemons through srun, which passes the job's environment on: no -x is needed.
+    Under Slurm it starts its daemons through srun, which passes the job's environment on: no -x is needed. Under
+    LoadLeveler it does so through ssh, and newer ones no longer read LOADL_HOSTFILE: hosts and variables are named.
     """
     local = spec.queue.scheduler == "local"
     mapping = ["--oversubscribe"] if local else ["--map-by", f"ppr:{spec.resources.local_size}:node"]
     if spec.queue.scheduler == "minotauro":  # one queue task a node, so mpirun sees one slot a node
         mapping.append("--oversubscribe")
+    if spec.queue.scheduler == "loadleveler":
+        mapping += ["--host", Shell('"$HPCSYNAPSE_HOST_SLOTS"')]
+        mapping += [word for name in (*_NEEDED, *sorted(spec.launch.env)) for word in ("-x", name)]
     return ["mpirun", "-np", str(spec.resources.world_size), *mapping, "--bind-to", "none", *rank]
 
 

@@ -118,7 +118,7 @@ class QueueOptions:
     """Which queue takes the job, and what it is told beside the resources."""
 
     scheduler: str = setting("auto", "queue system", choices=SCHEDULERS)
-    partition: str | None = setting(None, "partition", check=word)
+    partition: str | None = setting(None, "partition (LoadLeveler, BSC: class)", check=word)
     account: str | None = setting(None, "account that is charged", check=word)
     qos: str | None = setting(None, "quality of service", check=word)
     constraint: str | None = setting(None, "node features asked for", check=word)

@@ -156,7 +156,8 @@ def _ended(
 def _reason(native: str, detail: str, failure: dict[str, Any]) -> str:
     words = {"TIMEOUT": "time limit reached", "NODE_FAIL": "a node failed", "OUT_OF_MEMORY": "out of memory",
              "FAILED": "", "CANCELLED": "cancelled"}  # fmt: skip
-    known = detail in ("NonZeroExitCode", "TimeLimit", native) or native == "CANCELLED"  # why it had waited, of a pending job
+    # A cancelled job's detail is why it had waited; the others say nothing that the state does not.
+    known = detail in ("NonZeroExitCode", "TimeLimit", native) or native == "CANCELLED"
     parts = [words.get(native, native.lower()), "" if known else detail]
     if failure and (failure["by_itself"] or native not in ("TIMEOUT", "CANCELLED")):
         parts.append(f"rank {failure['rank']} on {failure['host']}: {failure['reason']}")

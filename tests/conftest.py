@@ -14,7 +14,8 @@ settings.load_profile("hpcsynapse")
 
 # One thread a process, here and in everything that tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
-_PREFIXES = ("SLURM_", "SBATCH_", "SQUEUE_", "PMI", "MPI_LOCAL", "LOADL_", "OMPI_", "HPCSYNAPSE_", "HOROVOD_", "TORCHELASTIC_")
+_PREFIXES = ("SLURM_", "SBATCH_", "SQUEUE_", "PMI", "MPI_LOCAL", "LOADL_", "OMPI_", "HPCSYNAPSE_", "HOROVOD_",
+             "TORCHELASTIC_")  # fmt: skip
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR",
           "MASTER_PORT", "CUDA_VISIBLE_DEVICES", "MP_CHILD", "MP_PROCS")  # fmt: skip
 

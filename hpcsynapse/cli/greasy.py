@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def command() -> None:
 @_with(_COMMAND, *_HOSTS)
 @click.option("--dir", "folder", default="greasy", show_default=True, help="folder for list, scripts and records")
 @click.option("--workers", default=None, type=int, help="workers on each node [GPUs, else 1]")
-@click.option("--gpus", default=0, show_default=True, help="GPUs granted on each node, dealt out to its workers")
+@click.option("--gpus", type=int, help="GPUs granted on each node, dealt out to its workers [those of this Slurm job]")
 @click.option("--ps", type=int, help="parameter servers in total, dealt out to the nodes from the first [1]")
 @click.option("--ps-per-node", type=int, help="parameter servers on each node")
 @click.option("--port", default=2220, show_default=True, help="first port on each node: servers, then workers")
@@ -63,7 +64,7 @@ def command() -> None:
 @click.option("--patience", default=300, show_default=True, help="seconds that servers wait for a silent node")
 @click.option("--site", metavar="FILE", help="site file [HPCSYNAPSE_SITE, else the user's]")
 def build(words: tuple[str, ...], hosts: str | None, hostfile: str | None, folder: str, workers: int | None,
-          gpus: int, ps: int | None, ps_per_node: int | None, host_suffix: str | None, env: tuple[str, ...],
+          gpus: int | None, ps: int | None, ps_per_node: int | None, host_suffix: str | None, env: tuple[str, ...],
           site: str | None, **more: Any) -> None:  # fmt: skip
     """Write a list with one line for each assigned node, and the script of each node.
 
@@ -77,6 +78,9 @@ def build(words: tuple[str, ...], hosts: str | None, hostfile: str | None, folde
     facts = settings.load(None, {"command": ["true"]}, site=site).site
     if ps is None and not ps_per_node:
         ps = 1
+    if gpus is None:
+        granted = os.environ.get("SLURM_GPUS_ON_NODE", "")
+        gpus = int(granted) if granted.isdigit() and not hosts and not hostfile else 0
     request = RolesRequest(
         command=_words(words), workdir=str(Path.cwd()), workers=workers or gpus or 1, gpus=gpus, ps=ps,
         ps_per_node=ps_per_node or 0, host_suffix=facts.host_suffix if host_suffix is None else host_suffix,

@@ -43,9 +43,16 @@ def command(yes: bool, out: str | None, force: bool) -> None:
 def look() -> dict[str, Any]:
     """Return the settings that this machine suggests: from sinfo where Slurm answers, else from the machine itself."""
     from hpcsynapse import devices, submission
+    from hpcsynapse.settings import read_toml
+    from hpcsynapse.site import shipped_sites
 
-    if submission.detect_scheduler() == "slurm":
+    found = submission.detect_scheduler()
+    if found == "slurm":
         return _look_at_slurm()
+    if found == "loadleveler":
+        return read_toml(shipped_sites()["generic-loadleveler"])
+    if found == "minotauro":
+        return {"site": {"name": "BSC", "accept_mem": False}, "queue": {"scheduler": "minotauro"}}
     import os
 
     site: dict[str, Any] = {"name": "this machine", "max_nodes": 1, "cpus_per_node": os.cpu_count() or 1}

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 
 import click
@@ -78,6 +79,9 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 success, 1 the run or the queue failed, 2 wrong usage or description."""
     signal.signal(signal.SIGTERM, _terminate)
+    for name in ("stdout", "stderr"):  # None where the caller closed it: what is written there is lost
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for as long as the process lives
     try:
         code = cli.main(list(argv) if argv is not None else None, prog_name="hpcsynapse", standalone_mode=False)
         sys.stdout.flush()

@@ -32,7 +32,7 @@ def describe(status: RunStatus) -> str:
     if isinstance(progress.get("eta_s"), (int, float)) and status.state not in FINAL_STATES:
         words.append(f"{format_seconds(progress['eta_s'])} left")
     if status.reason:
-        words.append(f"({status.reason})")
+        words.append(f"({' '.join(status.reason.split())})")  # queues answer in several lines
     return "  ".join(words)
 
 

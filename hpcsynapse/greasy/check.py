@@ -10,8 +10,9 @@ from hpcsynapse.greasy.tasks import Problem, Task, TaskList, missing, parse
 
 ENGINES = ("any", "basic-srun", "basic-ssh", "mpi")
 
-# Single quotes, escaped characters, double quotes: what is inside is no syntax of the outer shell.
-_QUOTED = re.compile(r"'[^']*'|\\.|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+# Single quotes, escaped characters, double quotes, comments: what is inside is no syntax of the outer shell.
+_QUOTED = re.compile(r"'[^']*'|\\.|\"(?:\\.|[^\"\\])*\"|(?<=\s)#.*", re.DOTALL)
+_INSTEAD = {"\\": "e", "#": ""}
 _SPECIAL = re.compile(r"[^A-Za-z0-9_./:,+%@ -]")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _ARRAY = re.compile(r"(?:^|[\s;&|])[A-Za-z_][A-Za-z0-9_]*\+?=\(|\$\{[A-Za-z_][A-Za-z0-9_]*\[")
@@ -78,7 +79,7 @@ def _command(task: Task, engine: str) -> Iterator[Problem]:
     if command.endswith("\\"):
         yield Problem(line, "error", "a list knows no continuation: the backslash at the end does not join the lines")
         command = command.rstrip("\\")
-    bare = _QUOTED.sub(lambda match: "q" if match[0][0] != "\\" else "e", command)
+    bare = _QUOTED.sub(lambda match: _INSTEAD.get(match[0][0], "q"), command)
     if "'" in bare or '"' in bare:
         yield Problem(line, "error", "a quote is not closed")
     if _TEST.search(bare) or _ARRAY.search(bare):

@@ -8,7 +8,7 @@ import itertools
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,16 +133,22 @@ def _stride(farm: Farm) -> tuple[int, int]:
     return stride, len(farm.grid[farm.chain])
 
 
-def _filler(command: Sequence[str], names: Sequence[str]) -> Any:
+def _filler(command: Sequence[str], names: Sequence[str]) -> Callable[[int, tuple[str, ...]], str]:
     """Return a function that puts values in their places and quotes the words that have any; the others once."""
-    fixed = [None if _PLACE.search(word) else shlex.quote(word) for word in command]
+    words: list[str | list[str]] = [
+        parts if len(parts := _PLACE.split(word)) > 1 else shlex.quote(word) for word in command
+    ]  # text, name, text, name, ..., text
 
     def fill(line: int, values: tuple[str, ...]) -> str:
         table = dict(zip(names, values, strict=True), task=str(line))
-        return " ".join(
-            quoted if quoted is not None else shlex.quote(_PLACE.sub(lambda match: table[match[1]], word))
-            for word, quoted in zip(command, fixed, strict=True)
-        )
+        filled = []
+        for word in words:
+            if not isinstance(word, str):
+                parts = word.copy()
+                parts[1::2] = [table[name] for name in word[1::2]]
+                word = shlex.quote("".join(parts))
+            filled.append(word)
+        return " ".join(filled)
 
     return fill
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from hpcsynapse.errors import SpecError
@@ -132,6 +133,7 @@ def _seconds(parts: Iterable[str]) -> int:
     return hours * 3600 + minutes * 60 + seconds
 
 
+@lru_cache(maxsize=64)
 def _time(stamp: str) -> float | None:
     try:
         return datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S").astimezone().timestamp()

@@ -59,19 +59,24 @@ def from_record(task: Task, *, ended: bool = True) -> Outcome:
     record = read_json(path) if path else None
     if record is None:
         return Outcome(line=task.line, state="not-run", command=task.command)
-    start, end, code = record.get("start"), record.get("end"), record.get("exit_code")
+    start, end, code = _number(record, "start"), _number(record, "end"), _number(record, "exit_code")
     signal, reason = record.get("signal"), str(record.get("reason", ""))
-    if record.get("state") == "ended" and isinstance(code, int):
+    if record.get("state") == "ended" and code is not None:
         state = "ok" if code == 0 else "killed" if signal else "failed"
     elif ended:
         state, reason = "lost", reason or "its script was killed, or its node went away, before it could record an end"
     else:
         state = "running"
     return Outcome(
-        line=task.line, state=state, exit_code=code if isinstance(code, int) else None, signal=signal,
-        host=str(record.get("host", "")), attempts=int(record.get("attempt", 1)), start=start, end=end,
+        line=task.line, state=state, exit_code=None if code is None else int(code), signal=signal,
+        host=str(record.get("host", "")), attempts=int(_number(record, "attempt") or 1), start=start, end=end,
         seconds=round(end - start, 3) if start and end else None, reason=reason, command=task.command,
     )  # fmt: skip
+
+
+def _number(record: Mapping[str, Any], name: str) -> float | None:
+    value = record.get(name)
+    return value if isinstance(value, (int, float)) else None
 
 
 def of_list(tasks: TaskList, *, ended: bool = True) -> list[Outcome]:

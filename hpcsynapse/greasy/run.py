@@ -6,13 +6,15 @@ The scripts and the records that they leave are the same; only those records say
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import shlex
 import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +82,24 @@ def run_list(path: Path, request: RunRequest, say: Callable[[str], None]) -> Lis
     """
     tasks, folder = _recorded(path.absolute(), request)
     by = choose(request, os.environ)
+    with _alone(folder):
+        return _run(tasks, folder, by, request, say)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse a second run of a list while a first one goes on; the lock goes with the process that holds it."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpecError(f"another greasy run is at work in {folder}; wait for its end") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
+def _run(tasks: TaskList, folder: Path, by: str, request: RunRequest, say: Callable[[str], None]) -> ListRun:
     left = _remaining(tasks, resume=request.resume)
     if not left.tasks:
         return ListRun(with_commands(of_list(tasks), commands(folder)), by, folder)
@@ -229,6 +249,8 @@ def _by_greasy(work: _Work, request: RunRequest, stopping: pool.Stopping, say: C
     }  # fmt: skip
     if method:
         settings["GREASY_BASICREMOTEMETHOD"] = method
+    if method == "srun":  # its steps would wait for one another, and be bound to one core (srun(1), environment)
+        settings |= {"SLURM_OVERLAP": "1", "SLURM_CPU_BIND": "none"}
     if kind == "mpi":
         settings["SLURM_JOB_NUM_NODES"] = work.environ.get("SLURM_JOB_NUM_NODES", str(len(set(places))))
     program = Path(str(shutil.which(request.greasy or "greasy"))).absolute()

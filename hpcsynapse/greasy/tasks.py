@@ -15,6 +15,8 @@ from hpcsynapse.errors import SpecError
 
 LIST_NAME = "tasks.greasy"
 
+_SIMPLE = re.compile(r"\[# ([1-9][0-9]{0,8}) #\] ([^\s\[\]#@](?:[^\[\]\r]*[^\s\[\]])?)")  # most lines that wait at all
+_REFUSED = ("#", "[#", "[@")
 _HEAD = re.compile(r"\s*\[([#@])")
 _TOKEN = re.compile(r"([1-9][0-9]*)\s*-\s*([1-9][0-9]*)|-?[1-9][0-9]*")
 
@@ -71,10 +73,10 @@ def format_task(task: Task) -> str:
     command = task.command
     if not command.isprintable():
         fields.one_line(f"line {task.line}", command.replace("\t", " "))
-    if command != command.strip() or not command or command[0] in "#[" or command.endswith("\\"):
+    if command != command.strip() or not command or command.startswith(_REFUSED) or command.endswith("\\"):
         raise SpecError(
             f"line {task.line}: {command!r} is not a command that a list can hold: it is empty, begins with a blank, "
-            "'#' or '[', or ends with a blank or a backslash"
+            "'#', '[#' or '[@', or ends with a blank or a backslash"
         )
     if "@]" in command or "#]" in command:
         raise SpecError(f"line {task.line}: {command!r} contains '@]' or '#]', at which Greasy would cut it")
@@ -89,6 +91,8 @@ def format_task(task: Task) -> str:
 
 def format_dependencies(after: Sequence[int]) -> str:
     """Return line numbers as Greasy takes them, runs of neighbours as ranges."""
+    if len(after) < 2:
+        return str(after[0]) if after else ""
     parts: list[str] = []
     first = last = -1
     for number in sorted(set(after)):
@@ -120,6 +124,8 @@ def parse(text: str) -> tuple[TaskList, list[Problem]]:
             comments.append((number, stripped[1:].strip()))
         elif stripped[0] != "[" and "]" not in line and "\r" not in line:
             tasks.append(Task(number, stripped))
+        elif (match := _SIMPLE.fullmatch(line)) and 0 < int(match[1]) < number:
+            tasks.append(Task(number, match[2], (int(match[1]),)))
         else:
             tasks.append(_parse_task(number, line, problems))
     return TaskList(tuple(tasks), tuple(comments)), problems

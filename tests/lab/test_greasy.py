@@ -233,16 +233,19 @@ def test_the_first_rank_that_fails_ends_the_others(slurm_lab, user):
     status = user.status(run)
     assert (status["state"], status["exit_code"]) == ("FAILED", 6), status
     assert "rank 4" in done.stdout + done.stderr
+    ends = [run.file(f"greasy/results/node_{number}.json") for number in range(3)]
+    assert [one["exit_code"] for one in ends] == [143, 143, 6]
+    assert ends[0]["reason"] == "ended because a rank of another node failed"
 
 
 def test_a_greasy_that_is_installed_is_used(slurm_lab, user):
-    """With the fake of tests/fakes on the PATH, which starts lines as Greasy does: `sh -c "srun -n 1 -N 1 -w NODE ..."`."""
+    """With the fake of tests/fakes on the PATH, which starts lines as Greasy does: `srun -n 1 -N 1 -w NODE ...`."""
     user.script("toy.py", TOY)
     (user.folder / "out").mkdir()
     log = job(
         user,
         f"export PATH={FAKES}:$PATH",
-        "hpcsynapse greasy build --ps 1 --workers 2 --gpus 2 -- python toy.py --out out",
+        "hpcsynapse greasy build -- python toy.py --out out",  # one server; as many workers a node as it has GPUs
         "hpcsynapse greasy run greasy/tasks.greasy --json > run.json; echo exit code $?",
         "hpcsynapse greasy summary greasy/greasy.log",
     )
@@ -250,3 +253,20 @@ def test_a_greasy_that_is_installed_is_used(slurm_lab, user):
     assert (run["by"], run["exit_code"]) == ("greasy", 0), log
     assert [one["host"] for one in run["tasks"]] == [slurm_lab.node_name(node) for node in (1, 2, 3, 4)]
     assert "4 tasks: 4 ok" in log
+    assert len(list((user.folder / "out").glob("worker-*.json"))) == 8
+
+
+def test_a_cancelled_job_leaves_the_ends_of_all_its_processes(slurm_lab, user):
+    (user.folder / "job.sh").write_text(
+        "#!/bin/bash\nhpcsynapse greasy build --ps 1 --workers 1 -- bash -c 'sleep 99'\n"
+        "exec hpcsynapse greasy run greasy/tasks.greasy\n"
+    )
+    job_id = user.call("sbatch", "--parsable", "--nodes=3", "--output=job.log", "job.sh").stdout.strip()
+    results = user.folder / "greasy" / "results"
+    slurm_lab.wait_until(lambda: len(list(results.glob("node_*.json"))) == 3, 60, "three node scripts")
+    slurm_lab.run("scancel", job_id)
+    slurm_lab.wait_state(job_id, "CANCELLED", timeout=60)
+    slurm_lab.wait_idle()
+    records = [json.loads((results / f"node_{number}.json").read_text()) for number in range(3)]
+    assert [(one["state"], one["exit_code"], one["signal"]) for one in records] == [("ended", 143, "TERM")] * 3
+    assert all(one["exit_code"] == 143 for record in records for one in record["tasks"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import LIMIT, missing
+from jobs import LIMIT, missing, need
 
 from hpcsynapse.jobfiles.steps import render_steps
 from hpcsynapse.rundir import RunDirectory
@@ -76,17 +76,20 @@ def login(tmp_path: Path) -> Any:
             subprocess.run([FAKES / "llcancel", step["id"]], env=somebody.env, capture_output=True)
 
 
-@pytest.mark.parametrize("launcher", ["mpiexec", "poe"])
+@pytest.mark.parametrize("launcher", ["mpiexec", "poe", "mpirun"])
 def test_digits_are_trained_with_two_ranks(login: Login, launcher: str) -> None:
     if launcher == "mpiexec" and not shutil.which("mpiexec.hydra"):
         missing("mpiexec.hydra is not installed (package mpich)")
-    job_id = login.submit("digits", "--launcher", launcher, *TRAIN)
+    if launcher == "mpirun":
+        need("mpi")
+    engine = {"mpirun": "mpi"}.get(launcher, "ddp")
+    job_id = login.submit("digits", "--launcher", launcher, "--engine", engine, *TRAIN)
     assert job_id == "fakell.1.0"
     status, seen = login.wait("digits", "FINISHED")
     assert seen[0] == "QUEUED" and "TRAINING" in seen
     assert (status["exit_code"], status["progress"]["epoch"]) == (0, 1)
     placement = json.loads((login.folder / "runs" / "digits" / "placement.json").read_text())
-    source = {"mpiexec": "hydra", "poe": "poe"}[launcher]
+    source = {"mpiexec": "hydra", "poe": "poe", "mpirun": "openmpi"}[launcher]
     assert [(one["rank"], one["local_rank"], one["source"]) for one in placement["ranks"]] == [
         (0, 0, source), (1, 1, source)]  # fmt: skip
     run = RunDirectory(login.folder / "runs" / "digits")

@@ -197,3 +197,22 @@ def test_stop_is_honest_about_a_program_of_the_users_own(workdir: Path) -> None:
     assert str(workdir / "runs" / "s" / "stop") in done.stdout and "if it looks for it" in done.stdout
     assert (workdir / "runs" / "s" / "stop").is_file()
     assert hpcsynapse("cancel", "s").returncode == 0
+
+
+def test_a_run_is_one_line_whatever_its_queue_says(workdir: Path, tmp_path: Path) -> None:
+    hpcsynapse("submit", "--scheduler", "local", "--name", "q", "--follow", "--", "true")
+    run = workdir / "runs" / "q"
+    (run / "exit.json").unlink()
+    (run / "submission.json").write_text('{"scheduler": "slurm", "job_id": "7"}')
+    (tmp_path / "squeue").write_text("#!/bin/bash\nprintf 'error: one\\nfatal: two\\n' >&2; exit 1\n")
+    (tmp_path / "squeue").chmod(0o755)
+    done = hpcsynapse("status", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 1
+    assert "error: one fatal: two" in done.stdout
+
+
+def test_closed_and_full_streams_are_no_traceback(workdir: Path) -> None:
+    for redirection, code in ((">&- ", 0), ("<&- >&-", 0), (">/dev/full", 1)):
+        done = subprocess.run(f"{sys.executable} -m hpcsynapse render --scheduler slurm -- true {redirection}",
+                              shell=True, stderr=subprocess.PIPE, text=True, timeout=60)  # fmt: skip
+        assert done.returncode == code and "Traceback" not in done.stderr

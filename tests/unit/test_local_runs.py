@@ -139,6 +139,25 @@ def test_the_time_limit_is_told_from_what_ranks_say_when_they_are_ended(runs: Pa
     assert status.exit_code == 124 and "time limit" not in status.reason and "exit code 124" in status.reason
 
 
+def test_what_slurm_says_of_a_job_without_an_exit_file(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = start(runs, "true")
+    wait_for(done.run, ended)
+    done.run.exit.unlink()
+    write_json(done.run.submission, {"scheduler": "slurm", "job_id": "7"})
+    (tmp_path / "squeue").write_text('#!/bin/bash\nprintf "7\\x1f$STATE\\x1f$WHY\\x1fn1\\n"\n')
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for state, why, reason in (
+        ("TIMEOUT", "TimeLimit", "time limit reached"), ("OUT_OF_MEMORY", "OutOfMemory", "out of memory; OutOfMemory"),
+        ("CANCELLED", "Resources", "cancelled"), ("NODE_FAIL", "None", "a node failed"),
+    ):  # fmt: skip
+        monkeypatch.setenv("STATE", state)
+        monkeypatch.setenv("WHY", why)
+        assert statuses([done.run])[0].reason == reason
+
+
 def test_a_job_script_killed_outright_leaves_a_lost_run(runs: Path) -> None:
     done = start(runs, "sleep", "600")
     wait_for(done.run, lambda status: status.state == "TRAINING")

@@ -91,6 +91,10 @@ CASES: dict[str, dict[str, Any]] = {
         "resources": {"nodes": 4, "gpus": 2, "gpu_type": "k80", "time": "2-00:30:00"},
         "launch": {"launcher": "poe", "modules": ["cuda/7.5"]},
     },
+    "loadleveler-mpirun": {
+        "resources": {"nodes": 2, "ranks_per_node": 2}, "queue": {"scheduler": "loadleveler"},
+        "launch": {"launcher": "mpirun", "env": {"B": "2", "A": "1"}}, "train": {"engine": "mpi", "strategy": "allreduce"},
+    },
     "local-two-ranks": {
         "resources": {"ranks_per_node": 2, "time": "90m"}, "queue": {"scheduler": "local"},
         "launch": {"launcher": "local"}, "train": {"engine": "ddp", "strategy": "allreduce"},

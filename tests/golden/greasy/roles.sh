@@ -80,7 +80,10 @@ start() {
 await() {
   while alive worker && ! told; do
     look
-    if [ "$ranks" -gt 0 ] && [ -e "$beats/failed" ]; then stop worker; fi
+    if [ "$ranks" -gt 0 ] && [ "$first" = 0 ] && [ -e "$beats/failed" ]; then
+      first=143 reason="ended because a rank of another node failed"
+      stop worker
+    fi
     alive worker && sleep 0.2
   done
   look

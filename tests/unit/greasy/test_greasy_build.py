@@ -19,6 +19,7 @@ from hpcsynapse.greasy import build
 from hpcsynapse.greasy.build import RolesRequest, addresses, lay_out, write_roles
 from hpcsynapse.greasy.check import check_text
 from hpcsynapse.greasy.hosts import assigned_hosts
+from hpcsynapse.greasy.launch import carried
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "greasy"
 DUMP = """
@@ -215,6 +216,26 @@ def test_sigterm_reaches_all_processes_and_is_recorded(greasy: Greasy, workdir: 
     assert child.returncode == 143
     assert json.loads(out)["tasks"][0]["exit_code"] == 143
     assert {one["exit_code"] for one in json.loads(record.read_text())["tasks"]} <= {143, 1}
+
+
+@pytest.mark.slow
+def test_ranks_are_launched_by_a_list(workdir: Path) -> None:
+    show = "echo $RANK of $WORLD_SIZE is $LOCAL_RANK on $NODE_RANK"
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcsynapse", "submit", "--nodes", "2", "--ranks-per-node", "2", "--emulate",
+         "--launcher", "greasy", "--name", "x", "--follow", "--", "bash", "-c", show],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = [(workdir / "runs" / "x" / "logs" / f"rank-{rank:05d}.log").read_text() for rank in range(4)]
+    assert logs == [f"{rank} of 4 is {rank % 2} on {rank // 2}\n" for rank in range(4)]
+
+
+def test_the_environment_that_other_nodes_need() -> None:
+    given = {"PATH": "/bin", "MASTER_ADDR": "n1", "HPCSYNAPSE_ATTEMPT": "3", "SLURM_JOB_ID": "1", "TMPDIR": "/tmp/x",
+             "CUDA_VISIBLE_DEVICES": "0", "BASH_FUNC_module%%": "() { :; }", "TWO": "a\nb",
+             "LOADL_STEP_ID": "x"}  # fmt: skip
+    assert carried(given) == {"PATH": "/bin", "MASTER_ADDR": "n1", "HPCSYNAPSE_ATTEMPT": "3"}
 
 
 def test_hosts_of_every_queue(tmp_path: Path) -> None:

@@ -145,6 +145,18 @@ def test_a_list_that_is_not_in_order_is_refused_before_anything_runs(greasy: Gre
         assert greasy("run", "list", *options).returncode == 2
 
 
+def test_two_runs_of_one_list_do_not_mix(greasy: Greasy, workdir: Path) -> None:
+    (workdir / "list").write_text("touch started; while [ ! -e go ]; do sleep 0.05; done\n")
+    first = subprocess.Popen([sys.executable, "-m", "hpcsynapse", "greasy", "run", "list"], stdout=subprocess.DEVNULL)
+    limit = time.monotonic() + 20
+    while not (workdir / "started").exists() and time.monotonic() < limit:
+        time.sleep(0.05)
+    done = greasy("run", "list")
+    (workdir / "go").touch()
+    assert (done.returncode, first.wait(timeout=30)) == (2, 0)
+    assert "another greasy run" in done.stderr
+
+
 @pytest.mark.slow
 def test_sigterm_ends_all_tasks_and_is_recorded(workdir: Path) -> None:
     (workdir / "list").write_text("sleep 55 & sleep 55\nsleep 55\ntrue\n")

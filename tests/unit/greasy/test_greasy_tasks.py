@@ -20,7 +20,7 @@ def lists(draw: st.DrawFn) -> TaskList:
     comments: list[tuple[int, str]] = []
     line = 0
     for _ in range(draw(st.integers(0, 12))):
-        line += draw(st.integers(1, 3))
+        line += draw(st.integers(1, 3))  # some lines stay blank
         if draw(st.booleans()) or not tasks:
             command, folder = draw(NASTY), draw(st.none() | NASTY)
             numbers = st.sampled_from([task.line for task in tasks]) if tasks else st.nothing()
@@ -139,7 +139,8 @@ def test_what_is_wrong_under_some_engines(text: str, engines: set[str]) -> None:
     "text",
     ["bash /a/node_0.sh", "bash '/a b/node_0.sh'", "python train.py --lr 0.1 > log 2>&1", "bash -c 'a & b; [[ 1 ]]'",
      "env A=1 python x.py", "echo 'a;b' \\; c", "a\n[# 1 #] b\n[# 1, -1 #] c\n\n# d\n[# 1-3 #] e",
-     "python t.py --job_name=worker", "[@ /x/y @] a", "python a.py --name=yes-man --tail -x"],
+     "python t.py --job_name=worker", "[@ /x/y @] a", "python a.py --name=yes-man --tail -x",
+     "a # it's; a & comment", "[ -f a ]"],
 )  # fmt: skip
 def test_what_is_right(text: str) -> None:
     assert check_text(text, "any") == []

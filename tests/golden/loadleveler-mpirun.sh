@@ -1,0 +1,60 @@
+#!/bin/bash
+# @ job_name = loadleveler-mpirun
+# @ job_type = parallel
+# @ node = 2
+# @ tasks_per_node = 2
+# @ wall_clock_limit = 01:00:00
+# @ node_usage = shared
+# @ notification = never
+# @ environment = COPY_ALL
+# @ initialdir = /scratch/runs/loadleveler-mpirun
+# @ output = logs/job.log
+# @ error = logs/job.log
+# @ queue
+
+# Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
+cd '/home/me/my project' || exit 1
+run_dir=/scratch/runs/loadleveler-mpirun
+# The nodes in the order of their tasks; the first of them is this one.
+hosts=$(/opt/hpcsynapse/bin/python -m hpcsynapse.task_hosts | awk '!seen[$0]++')
+export HPCSYNAPSE_RUN_DIR="$run_dir"
+export HPCSYNAPSE_ATTEMPT="${LOADL_STEP_ID}.$(date +%s)"
+rm -f "$run_dir/exit.json"
+# A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
+if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
+
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
+finish() {
+  local code=$?
+  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+    mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
+  exit "$code"
+}
+trap finish EXIT
+
+export OMP_NUM_THREADS=1
+export A=1
+export B=2
+
+[ -n "$hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
+first_host=${hosts%%[[:space:]]*}
+export MASTER_ADDR="$first_host"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+export MASTER_PORT
+HPCSYNAPSE_HOST_SLOTS=
+for host in $hosts; do HPCSYNAPSE_HOST_SLOTS+="${HPCSYNAPSE_HOST_SLOTS:+,}$host:2"; done
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+
+# In the background, so that a signal is acted on at once and not after the ranks have ended.
+mpirun -np 4 --map-by ppr:2:node --host "$HPCSYNAPSE_HOST_SLOTS" -x PATH -x LD_LIBRARY_PATH -x HPCSYNAPSE_RUN_DIR -x HPCSYNAPSE_ATTEMPT -x MASTER_ADDR -x MASTER_PORT -x OMP_NUM_THREADS -x A -x B --bind-to none /opt/hpcsynapse/bin/python -m hpcsynapse.rank /scratch/runs/loadleveler-mpirun -- /opt/hpcsynapse/bin/python -m hpcsynapse.trainer.run /scratch/runs/loadleveler-mpirun &
+launcher=$!
+trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
+while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+trap '' TERM INT
+if [ -z "${caught:-}" ]; then
+  timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.records /scratch/runs/loadleveler-mpirun/timings || echo "hpcsynapse: step records were not merged"
+  # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -m hpcsynapse.failure /scratch/runs/loadleveler-mpirun "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+fi
+exit "$code"

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 
 from hpcsynapse import fields
 from hpcsynapse.errors import SiteError, SpecError
+from hpcsynapse.rundir import FORMAT
 from hpcsynapse.site import site_path
 from hpcsynapse.spec import SECTIONS, JobSpec
 
@@ -82,7 +83,8 @@ def load(
             except SpecError as error:
                 raise SiteError(str(error)) if path == sources[0] else error from None
             merge(tables, layer)
-    own.pop("format", None)
+    if own.pop("format", FORMAT) != FORMAT:
+        raise SpecError(f"{run_toml}: written by another release; this one reads format = {FORMAT}")
     check_names(own, str(run_toml))
     merge(tables, own)
     check_names(options or {}, "command line")

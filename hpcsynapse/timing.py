@@ -14,7 +14,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 FORMAT = "hpcsynapse-steps"
 VERSION = 1

@@ -43,7 +43,7 @@ def description_options(function: Function) -> Function:
     decorators: list[Callable[[Function], Function]] = [
         click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[RUN.toml] [-- COMMAND ...]"),
         click.option("--name", metavar="TEXT", help="name of the run [generated]"),
-        click.option("--site", metavar="FILE|NAME", help="site file, or a site that comes along [the user's site file]"),
+        click.option("--site", metavar="FILE|NAME", help="site file or shipped site [the user's file]"),
         click.option("--template-dir", metavar="DIR", help="folder with templates of your own"),
         click.option("--set", "assignments", multiple=True, metavar="section.key=value", help="any setting"),
         runs_option,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from hpcsynapse.errors import RenderError
@@ -46,7 +47,7 @@ def _write(file: JobFile, steps: list[Step], target: str, number: int | None = N
     if target != "slurm":
         lines = ["#" + line.lstrip() if is_keyword_line(line) or line.startswith("#SBATCH") else line for line in lines]
     text = "\n".join([shebang, *directives, *prelude, *made, *lines]) + "\n"
-    step_name = "" if number is None else steps[0].request.step or str(number)
+    step_name = "" if number is None else re.sub(r"[^\w.-]", "_", steps[0].request.step or str(number))
     return Converted(step_name, text, tuple(sorted(set(complaints))))
 
 

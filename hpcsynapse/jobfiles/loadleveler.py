@@ -117,7 +117,7 @@ RULES: dict[str, Rule | None] = {
         "minimize_time_to_solution", "max_perf_decrease_allowed", "topology_group", "metacluster_job", "dstg_node",
         "recurring", "host_file", "total_core_limit", "perf_variation_allowed", "adjust_wall_clock_limit",
         "bg_size", "bg_connection", "bg_connectivity", "bg_shape", "bg_rotate", "bg_partition", "bg_requirements",
-        "bg_block", "network", "ignored",
+        "bg_block", "network",
     )),
 }  # fmt: skip
 

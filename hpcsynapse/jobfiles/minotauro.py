@@ -44,7 +44,7 @@ RULES: dict[str, Rule | None] = {
     "memory": token("memory", memory), "node_usage": _node_usage, "comment": text("comment"),
     "job_type": lambda request, value: None,  # left over from LoadLeveler, of which the dialect grew
     **dict.fromkeys(("x11", "tracing", "nodeset", "queue", "notification", "environment", "scratch", "blocking",
-                     "switches", "intel_opencl", "ignored")),
+                     "switches", "intel_opencl")),
 }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def _export(request: Request, value: str) -> str | None:
         name, found, content = item.partition("=")
         if item in ("ALL", "NONE", "NIL"):
             request.copy_environment = item == "ALL"
-        elif found:
+        elif found and name.isidentifier():
             request.environment[name] = content
     return None
 
@@ -120,7 +120,7 @@ RULES: dict[str, Rule | None] = {
         "cpu-freq", "mem-bind", "network", "power", "prefer", "reboot", "spread-job", "use-min-nodes", "uid", "gid",
         "wckey", "clusters", "cluster-constraint", "batch", "bb", "bbf", "container", "delay-boot", "export-file",
         "extra-node-info", "get-user-env", "hold", "ignore-pbs", "nodefile", "parsable", "quiet", "test-only",
-        "thread-spec", "verbose", "wait-all-nodes", "wrap", "x11", "ignored",
+        "thread-spec", "verbose", "wait-all-nodes", "wrap", "x11",
     )),
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ Sources: sbatch(1), output environment variables; LoadLeveler, "Using and Admini
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 
 from hpcsynapse.jobfiles.model import Complaint, Request
@@ -47,7 +48,7 @@ def translate(
     known = _TO_SLURM if target == "slurm" else _TO_LOADLEVELER
     made = dict(_MADE_UNDER_SLURM if target == "slurm" else _MADE_UNDER_LOADLEVELER)
     if target == "slurm":
-        made["LOADL_STEP_NAME"] = f"export LOADL_STEP_NAME={request.step or '0'}"
+        made["LOADL_STEP_NAME"] = f"export LOADL_STEP_NAME={shlex.quote(request.step or '0')}"
     else:
         values = {name: getattr(request, field) for name, field in _FROM_REQUEST.items()}
         made.update({name: f"export {name}={value}" for name, value in values.items() if value})

@@ -85,8 +85,9 @@ def test_digits_are_trained_with_two_ranks(login: Login, launcher: str) -> None:
     engine = {"mpirun": "mpi"}.get(launcher, "ddp")
     job_id = login.submit("digits", "--launcher", launcher, "--engine", engine, *TRAIN)
     assert job_id == "fakell.1.0"
-    status, seen = login.wait("digits", "FINISHED")
-    assert seen[0] == "QUEUED" and "TRAINING" in seen
+    status, _ = login.wait("digits", "FINISHED")
+    states = [record["state"] for record in RunDirectory(login.folder / "runs" / "digits").read_history()]
+    assert states[:3] == ["CREATED", "QUEUED", "SETUP"] and "TRAINING" in states
     assert (status["exit_code"], status["progress"]["epoch"]) == (0, 1)
     placement = json.loads((login.folder / "runs" / "digits" / "placement.json").read_text())
     source = {"mpiexec": "hydra", "poe": "poe", "mpirun": "openmpi"}[launcher]
@@ -97,7 +98,7 @@ def test_digits_are_trained_with_two_ranks(login: Login, launcher: str) -> None:
 
 
 def test_a_run_is_cancelled_while_it_waits_and_while_it_runs(login: Login) -> None:
-    login.env["FAKE_LL_DELAY"] = "3"
+    login.env["FAKE_LL_DELAY"] = "600"
     login.submit("waits", "--launcher", "poe", "--", "sleep", "60")
     assert login.status("waits")["state"] == "QUEUED"
     login.hpcsynapse("cancel", "waits")

@@ -93,7 +93,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "loadleveler-mpirun": {
         "resources": {"nodes": 2, "ranks_per_node": 2}, "queue": {"scheduler": "loadleveler"},
-        "launch": {"launcher": "mpirun", "env": {"B": "2", "A": "1"}}, "train": {"engine": "mpi", "strategy": "allreduce"},
+        "launch": {"launcher": "mpirun", "env": {"B": "2", "A": "1"}},
+        "train": {"engine": "mpi", "strategy": "allreduce"},
     },
     "local-two-ranks": {
         "resources": {"ranks_per_node": 2, "time": "90m"}, "queue": {"scheduler": "local"},

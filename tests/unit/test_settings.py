@@ -40,6 +40,9 @@ def test_a_resolved_description_is_complete(workdir: Path) -> None:
     resolved = workdir / "run.toml"
     resolved.write_text("format = 1\n[resources]\nnodes = 2\n")
     assert settings.load(resolved).queue.qos is None
+    resolved.write_text("format = 99\n")
+    with pytest.raises(SpecError, match="another release"):
+        settings.load(resolved)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcsynapse.jobfiles.convert import convert
 from hpcsynapse.jobfiles.model import JobFile, Request
 from hpcsynapse.jobfiles.reader import DIALECTS, detect, read
 
@@ -205,10 +206,16 @@ def test_any_bytes_are_survived(data: bytes, dialect: str) -> None:
     read(data, dialect)
 
 
-WORDS = st.sampled_from(["# @ ", "#@", "#SBATCH ", "node", "queue", "total_tasks", "=", " ", "\t", "\n", "\\\n", "2",
+WORDS = st.sampled_from(["output = a$(x)\n", "step_name = ../b\n", "dependency = (a == 0)\n", "# @ queue\n",
+                         "--mem=0\n", "environment = A=1;B=$(x)\n", "--export=A=1,B\n", "# @ node = 2\n",
+                         "# @ ", "#@", "#SBATCH ", "node", "queue", "total_tasks", "=", " ", "\t", "\n", "\\\n", "2",
                          "{(0)}", "'", '"', "--nodes", "-t", "wall_clock_limit", "1:00", "$(jobid)", "%j"])  # fmt: skip
 
 
 @given(st.lists(WORDS, max_size=40), st.sampled_from(sorted(DIALECTS)))
-def test_any_mixture_of_what_files_hold_is_survived(words: list[str], dialect: str) -> None:
-    read("".join(words).encode(), dialect)
+def test_any_mixture_of_what_files_hold_is_survived_and_converted(words: list[str], dialect: str) -> None:
+    file = read("".join(words).encode(), dialect)
+    for target in DIALECTS:
+        for result in convert(file, target):
+            assert "/" not in result.step
+            read(result.text.encode(), target)

@@ -112,7 +112,9 @@ def run_step(job: dict[str, Any], step: dict[str, Any]) -> None:
     for state in ("I", "ST"):
         step["state"] = state
         save(job)
-        time.sleep(DELAY)
+        limit = time.monotonic() + DELAY
+        while time.monotonic() < limit and not cancelled(step):
+            time.sleep(0.05)
         if cancelled(step):
             step["state"] = "CA"
             return

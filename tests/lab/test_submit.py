@@ -135,3 +135,16 @@ def test_init_finds_the_cluster(slurm_lab, user):
     done = user.attempt("submit", "--nodes", "5", "--", "true")
     assert done.returncode == 2
     assert "5 nodes are asked for" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_sentence_that_users_type(user):
+    """`submit --nodes 4 --gpus 4`: sixteen ranks of the built-in trainer, followed to the end, then reported."""
+    run, done = user.follow("--nodes", "4", "--gpus", "4", "--epochs", "1", "--name", "sentence", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("FINISHED")
+    ranks = run.file("placement.json")["ranks"]
+    assert [(one["node_rank"], one["device"]) for one in ranks] == [(rank // 4, str(rank % 4)) for rank in range(16)]
+    header, row = user.hpcsynapse("report", "sentence", "--csv").splitlines()
+    point = dict(zip(header.split(","), row.split(","), strict=True))
+    assert (point["nodes"], point["ranks"], point["global_batch"]) == ("4", "16", "512")

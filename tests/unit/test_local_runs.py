@@ -277,6 +277,8 @@ def test_a_submit_that_is_ended_leaves_a_failed_run(runs: Path, workdir: Path, t
         child = subprocess.Popen(
             [sys.executable, "-m", "hpcsynapse", "submit", "--scheduler", "slurm", "--name", number.name, "--", "true"],
             env={**os.environ, "PATH": f"{fake}:{os.environ['PATH']}"}, stderr=subprocess.PIPE, text=True,
+            # A shell's background job, as these tests may be, ignores SIGINT, and so would what it starts.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         limit = time.monotonic() + 60
         while not (workdir / "asked").exists():

@@ -100,14 +100,20 @@ def _whole(header: Mapping[str, Any], key: str, otherwise: int) -> int:
 
 
 def _start_of_job(run: RunDirectory, records_from: float) -> float | None:
-    """Return when the job of the newest start entered SETUP (else TRAINING), Unix time, or None."""
-    for state in ("SETUP", "TRAINING"):
-        times = [entry["time"] for entry in run.read_history()
-                 if entry["state"] == state and isinstance(entry.get("time"), (int, float))]  # fmt: skip
-        earlier = [time for time in times if time <= records_from]
-        if earlier:
-            return float(max(earlier))
-    return None
+    """Return when the newest start of the job entered SETUP (else TRAINING), Unix time, or None.
+
+    SETUP is said twice in a row: by the rank's wrapper, and by the trainer once torch is imported. The first counts.
+    """
+    history = [(entry["state"], float(entry["time"])) for entry in run.read_history()
+               if isinstance(entry.get("time"), (int, float)) and entry["time"] <= records_from]  # fmt: skip
+    while history and history[-1][0] not in ("SETUP", "TRAINING"):
+        history.pop()
+    if not history:
+        return None
+    state, begin = history.pop()
+    while history and history[-1][0] in (("SETUP",) if state == "SETUP" else ("SETUP", "TRAINING")):
+        state, begin = history.pop()
+    return begin
 
 
 def _accuracy(status: Mapping[str, Any]) -> float | None:

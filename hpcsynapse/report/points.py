@@ -47,7 +47,9 @@ class ScalingPoint:
     efficiency: float = _column("speedup / (ranks / baseline_ranks), a fraction")
     efficiency_low: float | None = _column("lower end of its 95 % interval")
     efficiency_high: float | None = _column("upper end of its 95 % interval")
-    start_up_s: float | None = _column("from the start of the job script to the first step")
+    start_up_s: float | None = _column(
+        "from the start of rank 0 to the first step: imports, meeting the others, reading data"
+    )
     accuracy: float | None = _column("accuracy on the test data, a fraction")
     flags: str = _column("remarks, separated by blanks")
 

@@ -121,6 +121,11 @@ def test_run_directory_facts(make_directory, tmp_path):
     run.history.write_text('{"time": 4990.0, "state": "SETUP"}\n{"time": 4999.0, "state": "TRAINING"}\n')
     loaded = load(find_records(tmp_path / "runs", "r"))
     assert loaded.start_up_s == pytest.approx(10.0)
+    # A second start of the job; in each, the wrapper says SETUP first and the trainer says it again.
+    lines = [(4000.0, "SETUP"), (4005.0, "SETUP"), (4010.0, "TRAINING"), (4990.0, "SETUP"), (4995.0, "SETUP"),
+             (4999.0, "TRAINING"), (5020.0, "SAVING")]  # fmt: skip
+    run.history.write_text("".join(f'{{"time": {when}, "state": "{state}"}}\n' for when, state in lines))
+    assert load(find_records(tmp_path / "runs", "r")).start_up_s == pytest.approx(10.0)
     assert loaded.about.accuracy == 0.975
     np.testing.assert_allclose(loaded.epoch_times, [20.0], rtol=1e-5)  # its only epoch, and it finished
 

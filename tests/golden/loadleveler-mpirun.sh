@@ -19,7 +19,7 @@ run_dir=/scratch/runs/loadleveler-mpirun
 hosts=$(/opt/hpcsynapse/bin/python -m hpcsynapse.task_hosts | awk '!seen[$0]++')
 export HPCSYNAPSE_RUN_DIR="$run_dir"
 export HPCSYNAPSE_ATTEMPT="${LOADL_STEP_ID}.$(date +%s)"
-rm -f "$run_dir/exit.json"
+rm -f "$run_dir/exit.json" "$run_dir/status.json"  # of an earlier start
 # A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
 if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
 

@@ -8,7 +8,7 @@ HPCSYNAPSE_LOCAL_JOB="$$-$(date +%s%N)"
 hosts=localhost
 export HPCSYNAPSE_RUN_DIR="$run_dir"
 export HPCSYNAPSE_ATTEMPT="${HPCSYNAPSE_LOCAL_JOB}"
-rm -f "$run_dir/exit.json"
+rm -f "$run_dir/exit.json" "$run_dir/status.json"  # of an earlier start
 # A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
 if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
 

@@ -16,7 +16,7 @@ unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERB
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -m hpcsynapse.hostlist "$SLURM_JOB_NODELIST")
 export HPCSYNAPSE_RUN_DIR="$run_dir"
 export HPCSYNAPSE_ATTEMPT="${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}"
-rm -f "$run_dir/exit.json"
+rm -f "$run_dir/exit.json" "$run_dir/status.json"  # of an earlier start
 # A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
 if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
 

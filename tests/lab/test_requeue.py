@@ -37,7 +37,7 @@ def test_a_lost_node_requeues_one_run_and_fails_the_other(slurm_lab, user):
         slurm_lab.wait_until(started_again, 60, "the run's second start")
         slurm_lab.wait_until(
             lambda: (
-                user.status(run)["progress"]["attempt"] == f"{run.job_id}.1"
+                user.status(run)["progress"].get("attempt") == f"{run.job_id}.1"
                 and "resumed from step " in run.text("logs/rank-00000.log")
             ),
             120,

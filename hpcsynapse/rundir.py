@@ -59,6 +59,32 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _append(path: Path, record: Mapping[str, Any]) -> None:
+    """Add one line of JSON by a single write, so that lines of several writers do not mix."""
+    line = (json.dumps(_finite(record)) + "\n").encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """One run's files on the shared file system."""
@@ -119,6 +145,16 @@ class RunDirectory:
     def tensorboard(self) -> Path:
         """Scalars for TensorBoard."""
         return self.path / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        """Learning curve: validation results by step and time, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def secret(self) -> Path:
+        """Key with which parameter servers and workers know one another; readable by the owner alone."""
+        return self.path / ".secret"
 
     @property
     def stop(self) -> Path:
@@ -204,28 +240,19 @@ class RunDirectory:
     def append_history(self, state: str, reason: str = "", **more: object) -> None:
         """Append one state as a whole line."""
         record = {"time": time.time(), "state": state, **({"reason": reason} if reason else {}), **more}
-        line = (json.dumps(_finite(record)) + "\n").encode()
-        descriptor = os.open(self.history, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        _append(self.history, record)
 
     def read_history(self) -> list[dict[str, Any]]:
         """Return the states so far; a torn last line is dropped."""
-        try:
-            lines = self.history.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return []
-        records = []
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and "state" in record:
-                records.append(record)
-        return records
+        return [record for record in _read_lines(self.history) if "state" in record]
+
+    def append_metrics(self, step: int, epoch: int, samples: int, values: Mapping[str, float]) -> None:
+        """Add a point to the learning curve: results after `samples` of all ranks."""
+        _append(self.metrics, {"time": time.time(), "step": step, "epoch": epoch, "samples": samples, **values})
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the learning curve so far; a torn last line is dropped."""
+        return [record for record in _read_lines(self.metrics) if "samples" in record]
 
     def request_stop(self, reason: str) -> None:
         """Ask the run to finish its step, save and end."""

@@ -13,18 +13,16 @@ from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
 from hpcsynapse.fields import at_least, setting, word
 from hpcsynapse.site import SiteSpec
+from hpcsynapse.training import DualOptions, ExchangeOptions, ServerOptions, TrainSpec
 from hpcsynapse.units import parse_mebibytes, parse_walltime
 
 SCHEDULERS = ("auto", "slurm", "loadleveler", "minotauro", "local")
 LAUNCHERS = ("auto", "srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "greasy", "local")
-ENGINES = ("auto", "horovod", "ddp", "mpi")
-STRATEGIES = ("auto", "single", "allreduce")
 
 _SIGNAL = re.compile(r"([BR]{1,2}:)?(SIG)?[A-Z0-9]+(@\d{1,5})?")
 _MAIL = re.compile(r"[A-Za-z0-9._%+@-]+")
 # An option of sbatch, or a keyword and its value as LoadLeveler and BSC's dialect write them.
 _DIRECTIVE = re.compile(r"-(-[a-z][a-z0-9-]*(=.*)?|[A-Za-z]( .*)?)|[A-Za-z][A-Za-z0-9_.]* = \S.*")
-_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|[a-z][a-z0-9-]*")
 # Variables that belong to the queue or the launcher; setting them would misplace ranks.
 _RESERVED = re.compile(
     r"(SLURM|SBATCH|SRUN|PMIX?|OMPI_COMM|LOADL|HPCSYNAPSE)_.*|MP_CHILD|MP_PROCS|MPI_LOCALRANKID|"
@@ -48,11 +46,6 @@ def _check_directive(name: str, value: str) -> None:
             f"{name}: {value!r} is not one directive; write for example --hint=nomultithread, "
             "for LoadLeveler 'rset = rset_mcm_affinity'"
         )
-
-
-def _check_target(name: str, value: str) -> None:
-    if not _TARGET.fullmatch(value):
-        raise SpecError(f"{name}: {value!r} is neither a known name nor package.module:attribute")
 
 
 def _check_env(name: str, key: str) -> None:
@@ -181,57 +174,14 @@ class LaunchOptions:
             raise SpecError("launch.container_mounts is given but launch.container is not")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec:
-    """What the built-in trainer does; batch sizes are per rank, schedules count optimizer steps."""
-
-    strategy: str = setting("auto", "how ranks work together [allreduce; single for one rank]", choices=STRATEGIES)
-    engine: str = setting("auto", "what moves the data [horovod where installed, else ddp]", choices=ENGINES)
-    model: str = setting("simple-cnn", "model name or package.module:attribute", check=_check_target)
-    model_args: dict[str, Any] = setting({}, "arguments of the model")
-    data: str = setting("digits", "data set name or package.module:attribute", check=_check_target)
-    data_path: str | None = setting(None, "folder with the data set's files")
-    data_args: dict[str, Any] = setting({}, "arguments of the data set")
-    sharding: str = setting(
-        "auto", "how samples are dealt out [strided; npy: contiguous]", choices=("auto", "contiguous", "strided")
-    )
-    augment: bool = setting(False, "pad by 4, crop and flip at random")
-    batch: int = setting(32, "samples a rank takes in a step", check=at_least(1, 1_000_000))
-    epochs: int = setting(20, "passes over the training data", check=at_least(1, 1_000_000))
-    steps: int | None = setting(None, "end after this many steps, whatever the epochs", check=at_least(1, 10**9))
-    optimizer: str = setting("sgd", "update rule", choices=("sgd", "adam", "adadelta", "rmsprop"))
-    lr: float = setting(0.02, "learning rate", check=at_least(0, 1000))
-    momentum: float = setting(0.9, "momentum (sgd, rmsprop)", check=at_least(0, 1))
-    nesterov: bool = setting(False, "Nesterov momentum (sgd)")
-    weight_decay: float = setting(0.0, "weight decay", check=at_least(0, 10))
-    milestones: tuple[int, ...] = setting(
-        (), "step at which the rate is multiplied by gamma (repeatable)", option="milestone", check=at_least(1)
-    )
-    gamma: float = setting(0.1, "factor at each milestone", check=at_least(0, 1))
-    lr_scaling: str = setting("none", "linear: multiply the rate by the number of ranks", choices=("none", "linear"))
-    warmup_steps: int = setting(0, "steps over which the rate rises to its full value", check=at_least(0, 10**9))
-    clip_norm: float | None = setting(None, "largest norm of the gradient", check=at_least(1e-12))
-    seed: int = setting(0, "seed of everything random", check=at_least(0, 2**31 - 1))
-    validate_every: int = setting(1, "epochs between validations, 0 = never", check=at_least(0))
-    checkpoint_every: int = setting(1, "epochs between checkpoints, 0 = only when stopped", check=at_least(0))
-    keep_checkpoints: int = setting(2, "newest checkpoints kept", check=at_least(1, 10_000))
-    resume: bool = setting(True, "continue from the newest checkpoint of the run directory")
-    record_warmup: int = setting(10, "first steps after a start that are flagged as warm-up", check=at_least(0))
-    tensorboard: bool = setting(False, "write scalars for TensorBoard")
-
-    def __post_init__(self) -> None:
-        fields.validate("train", self)
-        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise SpecError("train.nesterov needs train.optimizer = 'sgd' and train.momentum > 0")
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise SpecError(f"train.milestones = {list(self.milestones)} must rise")
-
-
 SECTIONS: dict[str, type] = {
     "resources": ResourceRequest,
     "queue": QueueOptions,
     "launch": LaunchOptions,
     "train": TrainSpec,
+    "exchange": ExchangeOptions,
+    "ps": ServerOptions,
+    "dual": DualOptions,
     "site": SiteSpec,
 }
 
@@ -250,6 +200,9 @@ class JobSpec:
     queue: QueueOptions = field(default_factory=QueueOptions)
     launch: LaunchOptions = field(default_factory=LaunchOptions)
     train: TrainSpec = field(default_factory=TrainSpec)
+    exchange: ExchangeOptions = field(default_factory=ExchangeOptions)
+    ps: ServerOptions = field(default_factory=ServerOptions)
+    dual: DualOptions = field(default_factory=DualOptions)
     site: SiteSpec = field(default_factory=SiteSpec)
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """Step records: one file per rank, a first line of JSON that describes it, then fixed-size binary records.
 
-Format version 1 (2026-11): see FIELDS. A reader drops what follows the last whole record, so a process killed at
-any instant loses at most the records not yet written and never the file. `records` reads and joins the files.
+Format version 2 (2026-11): see FIELDS; version 1 had no `sent` and `received`. A reader drops what follows the last
+whole record, so a process killed at any instant loses at most the records not yet written and never the file.
+`records` reads and joins the files.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 
 FORMAT = "hpcsynapse-steps"
-VERSION = 1
-# name, numpy type, struct code. Durations are seconds; start is Unix time; staleness is -1 where it has no meaning.
+VERSION = 2
+# name, numpy type, struct code. Durations are seconds; start is Unix time; staleness is -1 where it has no meaning;
+# sent and received are bytes since the record before that is not 0 (trainer/traffic.py).
 FIELDS = (
     ("step", "<u4", "I"),
     ("epoch", "<u4", "I"),
@@ -32,6 +34,8 @@ FIELDS = (
     ("loss", "<f4", "f"),
     ("staleness", "<i4", "i"),
     ("flags", "<u4", "I"),
+    ("sent", "<u8", "Q"),
+    ("received", "<u8", "Q"),
 )
 PHASES = ("data", "forward", "backward", "communicate", "update")
 WARMUP = 1  # bit of `flags`: one of the first steps after a start
@@ -133,12 +137,13 @@ class StepRecorder:
     def write(
         self, step: int, epoch: int, start: float, data: float, forward: float, backward: float,
         communicate: float, update: float, total: float, samples: int, loss: float, staleness: int = -1,
+        sent: int = 0, received: int = 0,
     ) -> None:  # fmt: skip
         """Write one record whose durations (seconds) were measured elsewhere, e.g. by CUDA events."""
         used = self._used
         RECORD.pack_into(
             self._buffer, used, step, epoch, start, data, forward, backward, communicate, update, total, samples,
-            loss, staleness, WARMUP if self._written < self._warmup else 0,
+            loss, staleness, WARMUP if self._written < self._warmup else 0, sent, received,
         )  # fmt: skip
         self._written += 1
         self._used = used = used + RECORD.size

@@ -14,7 +14,10 @@ from hpcsynapse.errors import SpecError
 from hpcsynapse.spec import SECTIONS, JobSpec
 
 Function = Callable[..., Any]
-_TITLES = {"resources": "Resources", "queue": "Queue", "launch": "Launch", "train": "Built-in trainer"}
+_TITLES = {
+    "resources": "Resources", "queue": "Queue", "launch": "Launch", "train": "Built-in trainer",
+    "exchange": "Exchange between ranks", "ps": "Parameter servers", "dual": "Dual nets",
+}  # fmt: skip
 
 
 def runs_option(function: Function) -> Function:

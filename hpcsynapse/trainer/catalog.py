@@ -9,6 +9,7 @@ MODELS: dict[str, Entry] = {
     "simple-cnn": Entry(f"{_MODELS}.simple_cnn", "SimpleCNN", "2 convolutions, 2 dense layers, 28x28 images"),
     "resnet56": Entry(f"{_MODELS}.resnet_cifar", "resnet56", "residual network of 27 basic blocks, 32x32 images"),
     "resnet83": Entry(f"{_MODELS}.resnet_cifar", "resnet83", "residual network of 27 bottlenecks, 32x32 images"),
+    "dualnet": Entry(f"{_MODELS}.dualnet", "dualnet", "4 convolutions, 2 dense layers, to be cut in two"),
 }
 
 _DATA = "hpcsynapse.trainer.data"

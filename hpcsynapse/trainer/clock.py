@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from hpcsynapse.timing import PHASES, StepRecorder
+from hpcsynapse.trainer.traffic import Traffic
 
 
 @dataclass(slots=True)
@@ -26,8 +27,8 @@ class StepClock:
     A stamp is a point in time that `mark` accepts later; on the CPU it is a number of seconds.
     """
 
-    def __init__(self, recorder: StepRecorder) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: StepRecorder, traffic: Traffic | None = None) -> None:
+        self._recorder, self._traffic = recorder, traffic
         self._phases = dict.fromkeys(PHASES, 0.0)
         self._wall = time.time() - time.perf_counter()
         self._begin = self._last = time.perf_counter()
@@ -52,12 +53,18 @@ class StepClock:
         self.loss = result.loss.item()
         phases = self._phases
         total = time.perf_counter() - self._begin
+        sent, received = self.take_traffic()
         self._recorder.write(
             step, epoch, self._begin + self._wall, phases["data"], phases["forward"], phases["backward"],
             phases["communicate"], phases["update"], total, result.samples, self.loss, result.staleness,
+            sent, received,
         )  # fmt: skip
         for phase in phases:
             phases[phase] = 0.0
+
+    def take_traffic(self) -> tuple[int, int]:
+        """Return bytes sent and received since the last look, (0, 0) when it is too early for another one."""
+        return (0, 0) if self._traffic is None else self._traffic.take()
 
     def drain(self) -> None:
         """Wait for all steps begun and write their records."""

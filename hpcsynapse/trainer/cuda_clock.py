@@ -11,6 +11,7 @@ import torch
 
 from hpcsynapse.timing import PHASES, StepRecorder
 from hpcsynapse.trainer.clock import StepClock, StepResult
+from hpcsynapse.trainer.traffic import Traffic
 
 # Steps that may be under way before the host waits for the oldest; bounds memory, and lets the watchdog see a hang.
 _PENDING = 64
@@ -32,8 +33,8 @@ class CudaClock(StepClock):
     them has completed.
     """
 
-    def __init__(self, recorder: StepRecorder, device: torch.device) -> None:
-        super().__init__(recorder)
+    def __init__(self, recorder: StepRecorder, device: torch.device, traffic: Traffic | None = None) -> None:
+        super().__init__(recorder, traffic)
         self._device = device
         self._queue: deque[_Pending] = deque()
         torch.cuda.synchronize(device)
@@ -92,5 +93,5 @@ class CudaClock(StepClock):
         self._recorder.write(
             step.step, step.epoch, self._anchor_wall, phases["data"], phases["forward"], phases["backward"],
             phases["communicate"], phases["update"], step.begin.elapsed_time(end) / 1e3, result.samples, self.loss,
-            result.staleness,
+            result.staleness, *self.take_traffic(),
         )  # fmt: skip

@@ -8,20 +8,18 @@ from typing import Any
 
 import torch
 
-from hpcsynapse.spec import TrainSpec
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.control import Control
 from hpcsynapse.trainer.data.augment import crop_and_flip
 from hpcsynapse.trainer.data.base import Data
 from hpcsynapse.trainer.data.sharding import Shards
-from hpcsynapse.trainer.engines.base import Engine
-from hpcsynapse.trainer.objective import Objective, evaluate
 from hpcsynapse.trainer.optim import Schedule
 from hpcsynapse.trainer.randomness import StepSeeds
 from hpcsynapse.trainer.reporter import Reporter
 from hpcsynapse.trainer.strategies.base import Strategy
 from hpcsynapse.trainer.watchdog import Watchdog
+from hpcsynapse.training import TrainSpec
 
 _log = logging.getLogger(__name__)
 
@@ -31,9 +29,7 @@ class Loop:
     """One run from its first or its resumed step to its end; every rank runs one."""
 
     train: TrainSpec
-    engine: Engine
     strategy: Strategy
-    objective: Objective
     data: Data
     shards: Shards
     device: torch.device
@@ -46,22 +42,18 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.progress = Progress()
-        self.global_batch = self.train.batch * self.engine.size
+        self.rank, self.shares = self.strategy.world.rank, self.strategy.share[1]
+        self.global_batch = self.train.batch * self.shares
         self.total = self.train.steps or self.train.epochs * self.shards.steps
-        self._schedule = Schedule(self.train, self.engine.size)
-        self._seeds = StepSeeds(self.train.seed, self.engine.rank, self.device)
+        self._schedule = Schedule(self.train, self.shares)
+        self._seeds = StepSeeds(self.train.seed, self.rank, self.device)
         self._saved = self._validated = -1
         self.metrics: dict[str, float] = {}
 
     def resume(self) -> None:
-        """Continue from the newest whole checkpoint that rank 0 finds, if there is one."""
-        newest = self.checkpoints.newest() if self.engine.rank == 0 and self.train.resume else None
-        step = int(self.engine.reduce([-1 if newest is None else newest], "max")[0])
-        if step >= 0:
-            self.progress = self.checkpoints.load(step, self.strategy.model, self.strategy.optimizer)
-            self._saved = step
-            _log.info("resumed from step %d in epoch %d", step, self.progress.epoch)
-        self.engine.broadcast_state(self.strategy.model, self.strategy.optimizer)
+        """Continue from the newest state that the strategy finds, if there is one."""
+        self.progress = self.strategy.resume(self.checkpoints)
+        self._saved = self.progress.step or -1
 
     def run(self) -> str:
         """Train to the end or to a stop; returns the final state, FINISHED or STOPPED."""
@@ -74,6 +66,9 @@ class Loop:
                 self._save()
                 return "STOPPED"
             self._after_epoch()
+        self._enter("TRAINING")
+        if self.strategy.finish(self.watchdog.tick):
+            self._saved = self._validated = -1
         if self._validated != self.progress.step:
             self._validate()
         if self.train.checkpoint_every and self._saved != self.progress.step:
@@ -92,7 +87,7 @@ class Loop:
             self._seeds.apply(step)
             inputs, targets = self.data.train.batch(self.shards.indices(epoch, position))
             if train.augment:
-                inputs = crop_and_flip(inputs, (train.seed, self.engine.rank, step))
+                inputs = crop_and_flip(inputs, (train.seed, self.rank, step))
             inputs = inputs.to(self.device, non_blocking=True)
             targets = targets.to(self.device, non_blocking=True)
             reporter.lr = self._schedule.apply(optimizer, step)
@@ -100,6 +95,7 @@ class Loop:
             clock.end(step, epoch, self.strategy.step(inputs, targets))
             progress.step, progress.samples = step + 1, (position + 1) * self.global_batch
             reporter.step, reporter.loss = step + 1, clock.loss
+            reporter.active = self.strategy.chief
             self.watchdog.tick()
             if self.control.stop_after_step():
                 return True
@@ -110,6 +106,7 @@ class Loop:
     def _after_epoch(self) -> None:
         progress, train = self.progress, self.train
         if progress.samples >= self.shards.steps * self.global_batch:
+            self.strategy.after_epoch()
             progress.epoch, progress.samples = progress.epoch + 1, 0
             self.reporter.epoch = progress.epoch
             if train.validate_every and not progress.epoch % train.validate_every:
@@ -122,25 +119,20 @@ class Loop:
         if self.data.validation is None or not self.train.validate_every:
             return
         self._enter("EVALUATING")
-        model = self.strategy.model
-        self.engine.average_buffers(model)
-        self.metrics = evaluate(
-            model, self.objective, self.data.validation, self.train.batch, self.engine, self.device, self.watchdog.tick
-        )
+        found = self.strategy.evaluate(self.data.validation, self.device, self.watchdog.tick)
         self._validated = self.progress.step
-        self.reporter.metrics(self.metrics)
+        if found is not None:
+            self.metrics = found
+            self.reporter.metrics(found, self.progress.step * self.global_batch)
 
     def _save(self) -> None:
         self._enter("SAVING")
-        self.engine.average_buffers(self.strategy.model)
-        if self.engine.rank == 0:
-            self.checkpoints.save(self.strategy.model, self.strategy.optimizer, self.progress, self._about())
-        self.engine.barrier()
+        self.strategy.save(self.checkpoints, self.progress, self._about())
         self._saved = self.progress.step
 
     def _about(self) -> dict[str, Any]:
         schedule = {"lr": self._schedule.rate(self.progress.step)}
-        return {"seed": self.train.seed, "ranks": self.engine.size, "model": self.train.model, "schedule": schedule}
+        return {"seed": self.train.seed, "ranks": self.shares, "model": self.train.model, "schedule": schedule}
 
     def _enter(self, state: str) -> None:
         self.clock.drain()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.spec import TrainSpec
+from hpcsynapse.training import TrainSpec
 
 
 def make_optimizer(spec: TrainSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

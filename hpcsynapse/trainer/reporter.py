@@ -16,14 +16,15 @@ _INTERVAL = 1.0  # seconds between looks at the stop file, and at least between 
 
 
 class Reporter:
-    """Keeps status.json true while a run trains; on other ranks than 0 it does nothing.
+    """Keeps status.json true while a run trains, where it is `active`, and looks for a wish to stop where it `listens`.
 
     The loop only assigns numbers; a thread writes them once a second, so that a slow file system delays no step.
     Numbers are per run: `samples_per_s` counts all ranks over the time since the last file.
     """
 
     def __init__(self, run: RunDirectory, active: bool, **about: Any) -> None:
-        self._run, self.active = run, active
+        self._run = run
+        self.active = self.listens = active
         self._status: dict[str, Any] = {"state": "SETUP", **about}
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -36,9 +37,8 @@ class Reporter:
 
     def start(self) -> None:
         """Say SETUP and begin to watch."""
-        if self.active:
-            self.state("SETUP")
-            self._thread.start()
+        self.state("SETUP")
+        self._thread.start()
 
     def about(self, **facts: Any) -> None:
         """Add facts that stay true: engine, controller, number of epochs, newest validation metrics."""
@@ -60,9 +60,17 @@ class Reporter:
         except OSError as error:
             _log.warning("history cannot be written: %s", error)
 
-    def metrics(self, values: dict[str, float]) -> None:
-        """Keep validation results in the status, and write them for TensorBoard."""
+    def metrics(self, values: dict[str, float], samples: int) -> None:
+        """Keep validation results in the status, in the run's learning curve, and write them for TensorBoard.
+
+        `samples` are those that all ranks have trained on so far.
+        """
         self.about(metrics=values)
+        if self.active:
+            try:
+                self._run.append_metrics(self.step, self.epoch, samples, values)
+            except OSError as error:
+                _log.warning("learning curve cannot be written: %s", error)
         if self.scalars is not None:
             self.scalars.add("validation", values, self.step)
 
@@ -77,10 +85,11 @@ class Reporter:
     def _watch(self) -> None:
         written = self.step
         while not self._done.wait(_INTERVAL):
-            self.stop_requested = self.stop_requested or self._run.stop.exists()
+            if self.listens:
+                self.stop_requested = self.stop_requested or self._run.stop.exists()
             now, step = time.monotonic(), self.step
             # No step since the last file, or none yet since the window began anew after a validation.
-            if step in (written, self._window[1]) or self._status["state"] != "TRAINING":
+            if not self.active or step in (written, self._window[1]) or self._status["state"] != "TRAINING":
                 continue
             rate = (step - self._window[1]) * self.global_batch / max(now - self._window[0], 1e-9)
             self._window, written = (now, step), step

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -17,38 +16,43 @@ from hpcsynapse.timing import StepRecorder
 from hpcsynapse.trainer import data, devices, engines, models, optim, strategies
 from hpcsynapse.trainer.checkpoint import Checkpoints
 from hpcsynapse.trainer.clock import StepClock
+from hpcsynapse.trainer.cluster import Cluster, parse_arguments
 from hpcsynapse.trainer.control import Control
 from hpcsynapse.trainer.data.sharding import Shards
-from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.identity import Identity
 from hpcsynapse.trainer.loop import Loop
 from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.randomness import seed_all
 from hpcsynapse.trainer.reporter import Reporter
+from hpcsynapse.trainer.strategies.base import Strategy
 from hpcsynapse.trainer.tensorboard import Scalars
+from hpcsynapse.trainer.traffic import Traffic
 from hpcsynapse.trainer.watchdog import Watchdog
 
 _log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one rank; returns 0 when the run finished or was stopped on request.
+    """Train one rank, or serve parameters; returns 0 when the run finished or was stopped on request.
 
     A failure is printed with its traceback and ends the process at once with code 1: an orderly exit would wait
     for peers that no longer answer.
     """
-    paths = sys.argv[1:] if arguments is None else arguments
-    if len(paths) != 1:
-        print("usage: python -m hpcsynapse.trainer.run RUN_DIR", file=sys.stderr)
-        return 2
-    run = RunDirectory(Path(paths[0]).resolve())
     reporter: Reporter | None = None
     try:
-        identity = Identity.from_environ()
-        logging.basicConfig(level=logging.INFO, format=f"[rank {identity.rank}] %(levelname)s %(name)s: %(message)s")
+        path, cluster = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        run = RunDirectory(path)
+        if cluster is not None and cluster.job == "ps":
+            _log_as(f"ps {cluster.index}")
+            _serve(run, cluster)
+            return 0
+        identity = Identity.from_environ() if cluster is None else Identity.of_worker(cluster)
+        _log_as(f"rank {identity.rank}")
         spec = run.load_spec()
         reporter = Reporter(run, identity.rank == 0, attempt=os.environ.get("HPCSYNAPSE_ATTEMPT", "0"))
-        _train(run, spec, identity, reporter)
+        _train(run, spec, identity, cluster, reporter)
+    except SystemExit:
+        raise
     except BaseException as error:  # noqa: BLE001 - reported, and the process ends
         traceback.print_exc()
         if reporter is not None:
@@ -57,50 +61,62 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _train(run: RunDirectory, spec: JobSpec, identity: Identity, reporter: Reporter) -> None:
+def _log_as(name: str) -> None:
+    logging.basicConfig(level=logging.INFO, format=f"[{name}] %(levelname)s %(name)s: %(message)s")
+
+
+def _serve(run: RunDirectory, cluster: Cluster) -> None:
+    from hpcsynapse.trainer.parameter_server.serve import serve
+
+    spec = run.load_spec()
+    _configure_torch(spec)
+    serve(run, spec, cluster)
+
+
+def _train(
+    run: RunDirectory, spec: JobSpec, identity: Identity, cluster: Cluster | None, reporter: Reporter
+) -> None:  # fmt: skip
+    spec = _resolve(spec, identity)
     launch, train = spec.launch, spec.train
     watchdog = Watchdog(launch.start_limit, "starting", lambda reason: reporter.state("FAILED", reason))
     watchdog.start()
     reporter.start()
     _configure_torch(spec)
     device = devices.choose(spec, identity)
-    strategy_name, engine_name = _resolve(spec, identity)
-    engine = engines.create(engine_name, identity, device, launch.start_limit, launch.wait_limit)
-    watchdog.expect(f"starting engine {engine_name}", launch.start_limit + 5)  # the engine names who is missing
-    engine.start()
+    strategy = _strategy(run, spec, identity, cluster, device, watchdog)
+    engine = strategy.engine
     control = Control(engine, reporter)
     control.install()  # after the engine: MPI sets handlers of its own
+    reporter.listens = engine.rank == 0
 
     watchdog.expect("reading data", launch.start_limit)
     dataset = data.load(train.data, train.data_path, train.data_args)
     mode = dataset.sharding if train.sharding == "auto" else train.sharding
-    shards = Shards(
-        len(dataset.train), train.batch, rank=identity.rank, ranks=identity.world_size, seed=train.seed, mode=mode
-    )
+    number, shares = strategy.share
+    shards = Shards(len(dataset.train), train.batch, rank=number, ranks=shares, seed=train.seed, mode=mode)
     watchdog.expect("building the model", launch.start_limit)
     seed_all(train.seed)
     model = models.create(train.model, train.model_args, dataset.shape, dataset.classes).to(device)
-    engine.broadcast_state(model)
-    objective = Objective(model)
-    strategy = strategies.create(strategy_name, engine)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     facts = {
-        "strategy": strategy_name, "engine": engine.name, "controller": engine.controller, "model": train.model,
-        "data": train.data, "optimizer": train.optimizer, "batch_per_rank": train.batch,
-        "global_batch": train.batch * identity.world_size, "threads": spec.threads, "parameters": parameters,
-        "steps_per_epoch": shards.steps,
+        "strategy": train.strategy, "engine": strategy.transport or engine.name, "controller": engine.controller,
+        "model": train.model, "data": train.data, "optimizer": train.optimizer, "batch_per_rank": train.batch,
+        "global_batch": train.batch * shares, "threads": spec.threads,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()), "steps_per_epoch": shards.steps,
+        "world_size": identity.world_size,
     }  # fmt: skip
     reporter.about(**facts)
-    with _recorder(run, spec, engine, model, device, facts) as recorder:
-        clock = _clock(recorder, device)
-        strategy.prepare(model, optim.make_optimizer(train, model.parameters()), objective, clock, train.clip_norm)
+    with _recorder(run, spec, strategy, model, device, facts) as recorder:
+        clock = _clock(recorder, device, identity)
+        optimizer = optim.make_optimizer(train, model.parameters())
+        strategy.prepare(model, optimizer, Objective(model), clock, train.clip_norm)
         if train.tensorboard and reporter.active:
             reporter.scalars = Scalars(run.tensorboard)
         loop = Loop(
-            train=train, engine=engine, strategy=strategy, objective=objective, data=dataset, shards=shards,
-            device=device, clock=clock, checkpoints=Checkpoints(run.checkpoints, train.keep_checkpoints),
-            reporter=reporter, control=control, watchdog=watchdog, wait_limit=launch.wait_limit,
+            train=train, strategy=strategy, data=dataset, shards=shards, device=device, clock=clock,
+            checkpoints=Checkpoints(run.checkpoints, train.keep_checkpoints), reporter=reporter, control=control,
+            watchdog=watchdog, wait_limit=launch.wait_limit,
         )  # fmt: skip
+        watchdog.expect("taking up the newest state", launch.start_limit)
         loop.resume()
         state = loop.run()
         watchdog.expect("leaving", launch.wait_limit)
@@ -112,47 +128,73 @@ def _train(run: RunDirectory, spec: JobSpec, identity: Identity, reporter: Repor
     watchdog.stop()
 
 
+def _strategy(
+    run: RunDirectory, spec: JobSpec, identity: Identity, cluster: Cluster | None, device: torch.device,
+    watchdog: Watchdog,
+) -> Strategy:  # fmt: skip
+    """Return the strategy on its started engine: of the whole world, or of the ranks that it keeps in lock-step."""
+    launch = spec.launch
+    kind = strategies.strategy_class(spec.train.strategy)
+    group = identity.lockstep(kind.lockstep)
+    name = spec.train.engine if kind.lockstep == "world" or group.world_size > 1 else "none"
+    if kind.lockstep == "node":
+        _meet_on_this_node(identity, cluster)
+    engine = engines.create("none" if spec.train.strategy == "single" else name, group, device, launch.start_limit,
+                            launch.wait_limit)  # fmt: skip
+    watchdog.expect(f"starting engine {engine.name}", launch.start_limit + 5)  # the engine names who is missing
+    engine.start()
+    strategy = kind(engine, spec, identity)
+    strategy.join(run, cluster)
+    return strategy
+
+
 def _configure_torch(spec: JobSpec) -> None:
     torch.set_num_threads(spec.threads)
     torch.set_flush_denormal(True)  # late in a training, denormal numbers slow some CPUs down a hundredfold
 
 
-def _resolve(spec: JobSpec, identity: Identity) -> tuple[str, str]:
-    """Return names of strategy and engine; `auto` is resolved on submission, here only for descriptions by hand."""
-    strategy, engine = spec.train.strategy, spec.train.engine
-    if strategy == "auto":
-        strategy = "single" if identity.world_size == 1 else "allreduce"
-    if strategy == "single":
-        return strategy, "none"
-    return strategy, "ddp" if engine == "auto" else engine
+def _resolve(spec: JobSpec, identity: Identity) -> JobSpec:
+    """Decide what `auto` means; on submission it is resolved, here only for descriptions by hand."""
+    train = spec.train
+    if train.strategy == "auto":
+        spec = spec.with_("train", strategy="single" if identity.world_size == 1 else "allreduce")
+    return spec.with_("train", engine="ddp") if train.engine == "auto" else spec
+
+
+def _meet_on_this_node(identity: Identity, cluster: Cluster | None) -> None:
+    """Let the ranks of a node meet at the port of the node's first worker."""
+    first = identity.rank - identity.local_rank
+    port = cluster.workers[first].rpartition(":")[2] if cluster else os.environ.get("MASTER_PORT", "")
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
 
 
 def _recorder(
-    run: RunDirectory, spec: JobSpec, engine: Engine, model: torch.nn.Module, device: torch.device,
+    run: RunDirectory, spec: JobSpec, strategy: Strategy, model: torch.nn.Module, device: torch.device,
     facts: dict[str, Any],
 ) -> StepRecorder:  # fmt: skip
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained)
     return StepRecorder(
         run.timings,
-        rank=engine.rank,
+        rank=strategy.world.rank,
         warmup=spec.train.record_warmup,
         **facts,
         gradient_bytes=size,
-        bytes_per_step=size if engine.size > 1 else 0,
-        communicate=engine.communicate,
+        communicate=strategy.communicate,
+        traffic="tcp, to and from other hosts" if strategy.world.nodes > 1 else "tcp",
         device_name=devices.describe(device),
         torch=torch.__version__,
         seed=spec.train.seed,
     )
 
 
-def _clock(recorder: StepRecorder, device: torch.device) -> StepClock:
+def _clock(recorder: StepRecorder, device: torch.device, identity: Identity) -> StepClock:
+    traffic = Traffic(between_hosts=identity.nodes > 1) if identity.world_size > 1 else None
     if device.type != "cuda":
-        return StepClock(recorder)
+        return StepClock(recorder, traffic)
     from hpcsynapse.trainer.cuda_clock import CudaClock
 
-    return CudaClock(recorder, device)
+    return CudaClock(recorder, device, traffic)
 
 
 def _leave(code: int) -> NoReturn:

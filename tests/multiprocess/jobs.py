@@ -19,7 +19,8 @@ import pytest
 import torch
 
 from hpcsynapse.rundir import RunDirectory, read_json
-from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest, TrainSpec
+from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
+from hpcsynapse.training import TrainSpec
 
 HERE = Path(__file__).parent
 LIMIT = 90.0  # seconds for any one run

@@ -11,8 +11,9 @@ from jobs import LIMIT, SMALL, missing, need
 
 import hpcsynapse
 from hpcsynapse.rundir import RunDirectory, read_json
-from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest, TrainSpec
+from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
 from hpcsynapse.status import statuses
+from hpcsynapse.training import TrainSpec
 
 
 def train(runs: Path, launcher: str, engine: str, ranks: int = 2, **settings: object) -> RunDirectory:

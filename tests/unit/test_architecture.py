@@ -14,8 +14,8 @@ PACKAGE = Path(__file__).parents[2] / "hpcsynapse"
 # Layer of every module, lowest first; a folder stands for all modules below it.
 LAYERS = {
     "errors": 0, "units": 0,
-    "fields": 1, "site": 1, "spec": 1, "settings": 1, "hostlist": 1, "ports": 1, "placement": 1, "rundir": 1,
-    "failure": 1, "timing": 1, "task_hosts": 1, "records": 1, "rank": 1, "local_launcher": 1, "devices": 1,
+    "fields": 1, "site": 1, "spec": 1, "training": 1, "settings": 1, "hostlist": 1, "ports": 1, "placement": 1,
+    "rundir": 1, "failure": 1, "timing": 1, "task_hosts": 1, "records": 1, "rank": 1, "local_launcher": 1, "devices": 1,
     "process": 2, "schedulers": 2, "launchers": 2, "render": 2, "greasy": 2, "jobfiles": 2,
     "checks": 3, "status": 3, "submission": 3, "report": 3, "trainer": 3,
     "cli": 4, "__main__": 5, "__init__": 5,
@@ -96,11 +96,14 @@ def test_help_lists_every_verb_in_its_group() -> None:
 def test_the_tables_hold_exactly_what_there_is() -> None:
     from hpcsynapse.launchers import LAUNCHERS
     from hpcsynapse.spec import LAUNCHERS as LAUNCHER_NAMES
-    from hpcsynapse.spec import STRATEGIES
     from hpcsynapse.trainer.catalog import DATA, MODELS
+    from hpcsynapse.training import STRATEGIES
 
     names = {"srun", "mpirun", "mpiexec", "poe", "horovodrun", "torchrun", "greasy", "local"}
     assert set(LAUNCHERS) == names == set(LAUNCHER_NAMES) - {"auto"}
     assert set(MODELS) == {"simple-cnn", "resnet56", "resnet83"}
     assert set(DATA) == {"digits", "cifar10", "mnist", "npy", "synthetic"}
-    assert set(STRATEGIES) == {"auto", "single", "allreduce"}
+    assert set(STRATEGIES) == {
+        "auto", "single", "allreduce", "allreduce-broadcast", "central", "local-sgd", "ps-async", "ps-sync", "mixed",
+        "admm",
+    }  # fmt: skip

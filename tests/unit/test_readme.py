@@ -26,11 +26,11 @@ def test_columns_and_flags_of_the_report() -> None:
 
 
 def test_choices() -> None:
-    from hpcsynapse import spec
+    from hpcsynapse import spec, training
     from hpcsynapse.trainer.catalog import DATA, MODELS
 
-    tables = {"scheduler": spec.SCHEDULERS, "launcher": spec.LAUNCHERS, "strategy": spec.STRATEGIES,
-              "engine": spec.ENGINES, "model": MODELS, "data": DATA}  # fmt: skip
+    tables = {"scheduler": spec.SCHEDULERS, "launcher": spec.LAUNCHERS, "strategy": training.STRATEGIES,
+              "engine": training.ENGINES, "model": MODELS, "data": DATA}  # fmt: skip
     for name, values in tables.items():
         listed = set(re.findall(r"`([a-z0-9-]+)`", rows("Describing a run")[name]))
         assert listed == set(values) - {"auto"}, name

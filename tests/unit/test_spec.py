@@ -1,7 +1,8 @@
 import pytest
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest, TrainSpec
+from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
+from hpcsynapse.training import TrainSpec
 
 
 def test_ranks_follow_gpus_then_one() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.plugins import Entry, select
 from hpcsynapse.trainer.strategies.base import Strategy
 
@@ -10,10 +9,19 @@ _PACKAGE = "hpcsynapse.trainer.strategies"
 STRATEGIES: dict[str, Entry] = {
     "single": Entry(f"{_PACKAGE}.single", "Single", "one process; the baseline of every speedup"),
     "allreduce": Entry(f"{_PACKAGE}.allreduce", "AllReduce", "gradients averaged over all ranks before every update"),
+    "allreduce-broadcast": Entry(
+        f"{_PACKAGE}.allreduce_broadcast", "AllReduceBroadcast", "allreduce, and rank 0's parameters broadcast at times"
+    ),
+    "central": Entry(f"{_PACKAGE}.central", "Central", "gradients reduced to rank 0, updated there, then broadcast"),
+    "local-sgd": Entry(f"{_PACKAGE}.local_sgd", "LocalSGD", "parameters averaged every k steps"),
+    "ps-async": Entry(f"{_PACKAGE}.ps_async", "PsAsync", "parameter servers apply every gradient at once"),
+    "ps-sync": Entry(f"{_PACKAGE}.ps_sync", "PsSync", "parameter servers average m of n gradients"),
+    "mixed": Entry(f"{_PACKAGE}.mixed", "Mixed", "all-reduce inside the node, parameter servers between nodes"),
+    "admm": Entry(f"{_PACKAGE}.admm", "Admm", "one network cut in two, trained by alternation on two ranks"),
 }
 
 
-def create(name: str, engine: Engine) -> Strategy:
-    """Return a strategy on a started engine; raises TrainError for an unknown name."""
-    strategy: Strategy = select("strategy", STRATEGIES, name)(engine)
-    return strategy
+def strategy_class(name: str) -> type[Strategy]:
+    """Return the class behind a name; raises TrainError for an unknown one."""
+    found: type[Strategy] = select("strategy", STRATEGIES, name)
+    return found

@@ -1,26 +1,63 @@
-"""What a strategy is: one training step and the communication that belongs to it."""
+"""What a strategy is: one training step, the communication that belongs to it, and where its state lies."""
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.spec import JobSpec
+from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock, StepResult
+from hpcsynapse.trainer.cluster import Cluster
+from hpcsynapse.trainer.data.base import Dataset
 from hpcsynapse.trainer.engines.alone import LocalAverager
 from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
-from hpcsynapse.trainer.objective import Objective
+from hpcsynapse.trainer.identity import Identity
+from hpcsynapse.trainer.objective import Objective, evaluate
+
+_log = logging.getLogger(__name__)
 
 
 class Strategy(ABC):
-    """Owns model and optimizer for the length of a run; the loop calls `step` and nothing else in between."""
+    """Owns model and optimizer for the length of a run.
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    `lockstep` says which ranks make every step together and so share an engine: all of the `world`, those of one
+    `node`, or each `rank` for itself. `transport` names what moves the data where that is not the engine.
+    """
+
+    lockstep = "world"
+    transport = ""
 
     model: nn.Module
     optimizer: Optimizer
+    objective: Objective
+
+    def __init__(self, engine: Engine, spec: JobSpec, world: Identity) -> None:
+        self.engine, self.spec, self.world = engine, spec, world
+
+    def join(self, run: RunDirectory, cluster: Cluster | None) -> None:  # noqa: B027 - most need the engine alone
+        """Meet whoever is needed beside the engine's ranks, such as parameter servers; raises TrainError."""
+
+    @property
+    def communicate(self) -> str:
+        """What the phase `communicate` holds: what did not overlap with backward (`exposed`), or `complete`."""
+        return self.engine.communicate
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which part of the training samples this rank takes: (number, of so many parts)."""
+        return self.world.rank, self.world.world_size
+
+    @property
+    def chief(self) -> bool:
+        """Whether this rank reports, validates and saves for the run; may change while it goes on."""
+        return self.engine.rank == 0
 
     @abstractmethod
     def prepare(
@@ -28,9 +65,48 @@ class Strategy(ABC):
     ) -> None:
         """Take model and optimizer; afterwards `optimizer` is the one whose state is saved and restored."""
 
+    def resume(self, checkpoints: Checkpoints) -> Progress:
+        """Take up the newest state there is and return how far it had come; every rank calls it once, before a step.
+
+        By default it is the newest whole checkpoint that rank 0 finds.
+        """
+        progress = Progress()
+        newest = checkpoints.newest() if self.engine.rank == 0 and self.spec.train.resume else None
+        step = int(self.engine.reduce([-1 if newest is None else newest], "max")[0])
+        if step >= 0:
+            progress = checkpoints.load(step, self.model, self.optimizer)
+            _log.info("resumed from step %d in epoch %d", step, progress.epoch)
+        self.engine.broadcast_state(self.model, self.optimizer)
+        return progress
+
     @abstractmethod
     def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
         """Train on one batch of this rank; marks the phases from `forward` to `update`."""
+
+    def after_epoch(self) -> None:  # noqa: B027 - most strategies do nothing more
+        """Do what belongs to the end of an epoch, such as a broadcast of parameters."""
+
+    def finish(self, alive: Callable[[], None]) -> bool:
+        """Complete the result after this rank's last step and return whether that has changed the model.
+
+        `alive` is to be called while waiting for others.
+        """
+        return False
+
+    def evaluate(self, data: Dataset, device: torch.device, alive: Callable[[], None]) -> dict[str, float] | None:
+        """Return loss and metrics of the model as it is now, or None on a rank that takes no part.
+
+        By default the ranks in lock-step share the samples.
+        """
+        self.engine.average_buffers(self.model)
+        return evaluate(self.model, self.objective, data, self.spec.train.batch, self.engine, device, alive)
+
+    def save(self, checkpoints: Checkpoints, progress: Progress, about: dict[str, Any]) -> None:
+        """Write a checkpoint from which `resume` goes on; every rank calls it."""
+        self.engine.average_buffers(self.model)
+        if self.chief:
+            checkpoints.save(self.model, self.optimizer, progress, about)
+        self.engine.barrier()
 
     def close(self) -> None:  # noqa: B027 - most strategies have nothing to end
         """End what the strategy began; every rank calls it at the end of a run that succeeded."""
@@ -63,7 +139,7 @@ class GradientStrategy(Strategy):
         self.after_backward()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(averager.parameters, self.clip_norm)
-        averager.update()
+        self.update()
         self.after_update()
         clock.mark("update")
         return StepResult(loss.detach(), len(targets))
@@ -71,6 +147,10 @@ class GradientStrategy(Strategy):
     def after_backward(self) -> None:
         """Finish the gradients: average them, or reduce them to one rank."""
         self.averager.finish()
+
+    def update(self) -> None:
+        """Change the parameters."""
+        self.averager.update()
 
     def after_update(self) -> None:
         """Do what follows the update, such as a broadcast of parameters; by default nothing."""

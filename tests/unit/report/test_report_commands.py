@@ -19,7 +19,7 @@ from hpcsynapse.report.points import COLUMNS
 
 RECORD_COLUMNS = [
     "rank", "host", "attempt", "step", "epoch", "start", "data", "forward", "backward", "communicate", "update",
-    "total", "samples", "loss", "staleness", "flags",
+    "total", "samples", "loss", "staleness", "flags", "sent", "received",
 ]  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def test_records_as_json_and_text(call):
 def test_an_unknown_loss_is_empty(call, rank_writer, tmp_path):
     path = rank_writer(tmp_path / "bare", 0, 1, [0.1])
     body = path.read_bytes()
-    path.write_bytes(body[:-12] + b"\x00\x00\xc0\x7f" + body[-8:])
+    path.write_bytes(body[:-28] + b"\x00\x00\xc0\x7f" + body[-24:])
     assert json.loads(call(records, path.parent, "--json").stdout)[0]["loss"] is None
     assert next(csv.DictReader(io.StringIO(call(records, path.parent, "--csv").stdout)))["loss"] == ""
 

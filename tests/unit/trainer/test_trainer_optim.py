@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.spec import TrainSpec
 from hpcsynapse.trainer.optim import Schedule, make_optimizer
+from hpcsynapse.training import TrainSpec
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adadelta", "rmsprop"])

@@ -11,8 +11,7 @@ import torch
 
 from hpcsynapse import records, timing
 from hpcsynapse.errors import TrainError
-from hpcsynapse.spec import ENGINES as SPEC_ENGINES
-from hpcsynapse.spec import STRATEGIES as SPEC_STRATEGIES
+from hpcsynapse.spec import JobSpec
 from hpcsynapse.trainer import data, engines, models, strategies
 from hpcsynapse.trainer.clock import StepClock, StepResult
 from hpcsynapse.trainer.control import Control
@@ -21,6 +20,8 @@ from hpcsynapse.trainer.engines.interface import interface_towards
 from hpcsynapse.trainer.identity import Identity
 from hpcsynapse.trainer.objective import Objective, evaluate
 from hpcsynapse.trainer.randomness import StepSeeds
+from hpcsynapse.training import ENGINES as SPEC_ENGINES
+from hpcsynapse.training import STRATEGIES as SPEC_STRATEGIES
 
 CPU = torch.device("cpu")
 
@@ -56,7 +57,7 @@ def test_wrong_worlds() -> None:
     with pytest.raises(TrainError, match="a world of one where 4 ranks were asked for"):
         engine.start()
     with pytest.raises(TrainError, match="--strategy allreduce"):
-        strategies.create("single", engine)
+        strategies.strategy_class("single")(engine, JobSpec(), engine.identity)
 
 
 def test_steps_draw_the_same_whenever_they_run() -> None:

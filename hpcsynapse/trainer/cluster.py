@@ -1,0 +1,61 @@
+"""Which processes a run with parameter servers has, as its command lines say it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcsynapse.errors import TrainError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Addresses `host:port` of all parameter servers and workers, and which of them this process is."""
+
+    servers: tuple[str, ...]
+    workers: tuple[str, ...]
+    job: str
+    index: int
+
+    def __post_init__(self) -> None:
+        for address in (*self.servers, *self.workers):
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise TrainError(f"{address!r} is not host:port")
+        for what, addresses in (("--ps-hosts", self.servers), ("--worker-hosts", self.workers)):
+            if not addresses:
+                raise TrainError(f"{what} names nobody")
+        if len(set(self.servers)) != len(self.servers):
+            raise TrainError(f"--ps-hosts {','.join(self.servers)} names a server twice")
+        count = len(self.servers if self.job == "ps" else self.workers)
+        if not 0 <= self.index < count:
+            raise TrainError(f"--task-index {self.index} is not one of the {count} of --job-name {self.job}")
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[Path, Cluster | None]:
+    """Return the run directory and, where it is given, the cluster; options may be written with - or _.
+
+    Raises TrainError for addresses or numbers that do not fit; exits with code 2 for wrong usage.
+    """
+    parser = argparse.ArgumentParser(prog="python -m hpcsynapse.trainer.run", allow_abbrev=False)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--ps-hosts", "--ps_hosts", default="", metavar="HOST:PORT,...")
+    parser.add_argument("--worker-hosts", "--worker_hosts", default="", metavar="HOST:PORT,...")
+    parser.add_argument("--job-name", "--job_name", choices=("ps", "worker"))
+    parser.add_argument("--task-index", "--task_index", type=int, default=0)
+    given = parser.parse_args(arguments)
+    if given.job_name is None:
+        if given.ps_hosts or given.worker_hosts:
+            parser.error("--ps-hosts and --worker-hosts need --job-name and --task-index")
+        return given.run_dir.resolve(), None
+    cluster = Cluster(
+        servers=_addresses(given.ps_hosts), workers=_addresses(given.worker_hosts), job=given.job_name,
+        index=given.task_index,
+    )  # fmt: skip
+    return given.run_dir.resolve(), cluster
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(",") if word)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsynapse.rundir import RunDirectory, read_json
+from hpcsynapse.training import SERVED
 
 _SIGTERM_CODE = 143
 # What gloo, NCCL, Horovod and MPI say on ranks whose peer has gone.
@@ -87,9 +88,12 @@ def main() -> None:
     """Print the exit code of the job: of the rank that failed first; 0 only when rank 0 has reached its end."""
     path, attempt, code = sys.argv[1:]
     run = RunDirectory(Path(path))
+    last = read_json(run.status) or {}
+    ended = last.get("attempt") == attempt and last.get("state") in ("FINISHED", "STOPPED")
+    if code != "0" and ended and last.get("strategy") in SERVED:
+        print("hpcsynapse: the run reached its end although a worker or server was lost on the way", file=sys.stderr)
+        code = "0"
     if code == "0":
-        last = read_json(run.status) or {}
-        ended = last.get("attempt") == attempt and last.get("state") in ("FINISHED", "STOPPED")
         if not ended:
             print("hpcsynapse: the launcher reported success, but rank 0 did not reach its end", file=sys.stderr)
         print(0 if ended else 1)

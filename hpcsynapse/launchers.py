@@ -94,7 +94,7 @@ def _srun_common(spec: JobSpec, run_dir: Path, cpus: int | None) -> list[str]:
 
 # What ranks on other nodes need of the job script's environment, where the launcher does not pass all of it on.
 _NEEDED = ("PATH", "LD_LIBRARY_PATH", "HPCSYNAPSE_RUN_DIR", "HPCSYNAPSE_ATTEMPT", "MASTER_ADDR", "MASTER_PORT",
-           "OMP_NUM_THREADS")  # fmt: skip
+           "HPCSYNAPSE_PEER", "OMP_NUM_THREADS")  # fmt: skip
 
 
 def _mpirun(spec: JobSpec, run_dir: Path, rank: Sequence[str]) -> list[str]:
@@ -195,6 +195,8 @@ LAUNCHERS: dict[str, Launcher] = {
 
 def choose(spec: JobSpec) -> str:
     """Return the launcher that `auto` means: MPI engines need one that starts MPI."""
+    if spec.served:
+        return "greasy"
     if spec.queue.scheduler in _SLURM:
         return "srun"
     if spec.queue.scheduler == "loadleveler":

@@ -13,9 +13,12 @@ from hpcsynapse.spec import ResourceRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankPlacement:
-    """One process of the run: `device` is an index into what the node was granted, None without a GPU."""
+    """One process of the run: `device` is an index into what the node was granted, None without a GPU.
 
-    rank: int
+    Parameter servers (role `ps`) have no rank, and no device.
+    """
+
+    rank: int | None
     role: str
     task_index: int
     node_rank: int
@@ -27,46 +30,67 @@ class RankPlacement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """All ranks of a run, node by node."""
+    """All processes of a run, node by node."""
 
     ranks: tuple[RankPlacement, ...]
 
     def on_node(self, node_rank: int) -> tuple[RankPlacement, ...]:
-        """Return the ranks of one node in local order."""
+        """Return the processes of one node in local order, servers first."""
         return tuple(rank for rank in self.ranks if rank.node_rank == node_rank)
 
 
-def lay_out(resources: ResourceRequest, hosts: Sequence[str] = ()) -> Placement:
-    """Place ranks in blocks, node after node; with fewer GPUs than ranks, neighbours share one.
+def lay_out(
+    resources: ResourceRequest, hosts: Sequence[str] = (), *, servers: int = 0, server_nodes: int = 0,
+    port: int | None = None,
+) -> Placement:  # fmt: skip
+    """Place workers in blocks, node after node, and parameter servers; with fewer GPUs than ranks, neighbours share.
 
-    `hosts` names the nodes in order where they are known already (inside the allocation).
+    `hosts` names the nodes in order where they are known already (inside the allocation). Servers are dealt out over
+    the `server_nodes` that follow the workers' nodes, or over the workers' nodes where there are none. `port` is the
+    first of every host: servers take the first ports and workers the next; where a node has fewer servers than
+    others, its workers have the same ports as theirs. Raises PlacementError when ports run out.
     """
-    local_size, gpus = resources.local_size, resources.gpus
-    ranks = []
-    for node in range(resources.nodes):
-        for local in range(local_size):
+    nodes, local_size, gpus = resources.nodes, resources.local_size, resources.gpus
+    places = range(nodes, nodes + server_nodes) if server_nodes else range(nodes)
+    most = max(1, -(-servers // len(places))) if servers or port is not None else 0
+    used: dict[str, int] = {}
+    found: list[RankPlacement] = []
+    index = 0
+    for node in range(nodes + server_nodes):
+        host = hosts[node] if hosts else None
+        start = None if port is None else port + used.get(host or str(node), 0)
+        used[host or str(node)] = used.get(host or str(node), 0) + most + local_size
+        if start is not None and start + most + local_size > 65536:
+            raise PlacementError(f"the ports of {host} end at {start + most + local_size - 1}, beyond 65535")
+        for local in range(_share(servers, places, node)):
+            found.append(RankPlacement(
+                rank=None, role="ps", task_index=index, node_rank=node, local_rank=local, device=None, host=host,
+                port=None if start is None else start + local,
+            ))  # fmt: skip
+            index += 1
+        for local in range(local_size if node < nodes else 0):
             rank = node * local_size + local
-            device = local * gpus // local_size if gpus else None
-            host = hosts[node] if hosts else None
-            ranks.append(
-                RankPlacement(
-                    rank=rank,
-                    role="worker",
-                    task_index=rank,
-                    node_rank=node,
-                    local_rank=local,
-                    device=device,
-                    host=host,
-                )
-            )
-    return Placement(ranks=tuple(ranks))
+            found.append(RankPlacement(
+                rank=rank, role="worker", task_index=rank, node_rank=node, local_rank=local,
+                device=local * gpus // local_size if gpus else None, host=host,
+                port=None if start is None else start + most + local,
+            ))  # fmt: skip
+    return Placement(ranks=tuple(found))
+
+
+def _share(servers: int, places: range, node: int) -> int:
+    """Return how many of the servers a node holds: the first of `places` take the remainder."""
+    if node not in places:
+        return 0
+    return servers // len(places) + (places.index(node) < servers % len(places))
 
 
 def task_geometry(placement: Placement) -> str | None:
     """Return an uneven placement as LoadLeveler writes it, `{(0,1,2) (3)}`: one group a node; None for an even one."""
     groups: dict[int, list[str]] = {}
     for rank in placement.ranks:
-        groups.setdefault(rank.node_rank, []).append(str(rank.rank))
+        if rank.rank is not None:
+            groups.setdefault(rank.node_rank, []).append(str(rank.rank))
     if len({len(group) for group in groups.values()}) == 1:
         return None
     return "{" + " ".join(f"({','.join(groups[node])})" for node in sorted(groups)) + "}"

@@ -9,23 +9,33 @@ import zlib
 from hpcsynapse.errors import PlacementError
 
 
-def free_port(job_id: str, base: int, count: int) -> int:
+def free_port(job_id: str, base: int, count: int, block: int = 1) -> int:
     """Return a port in [base, base + count) that binds on this machine, starting from one derived from the job id.
 
-    Raises PlacementError when 64 candidates are all in use.
+    With `block`, so many ports from there on are free and in the range. Raises PlacementError when 64 candidates are
+    all in use or the range holds no such block.
     """
-    start = zlib.crc32(job_id.encode()) % count
-    for offset in range(min(64, count)):
-        port = base + (start + offset) % count
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-        return port
-    raise PlacementError(f"no free port between {base + start} and {base + start + 63} for job {job_id}")
+    places = count // block
+    if not places:
+        raise PlacementError(f"job {job_id} needs {block} ports, but only {count} from {base} on may be used")
+    start = zlib.crc32(job_id.encode()) % places
+    for offset in range(min(64, places)):
+        port = base + (start + offset) % places * block
+        if all(_free(port + one) for one in range(block)):
+            return port
+    first = base + start * block
+    raise PlacementError(f"no free port between {first} and {first + 64 * block - 1} for job {job_id}")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 if __name__ == "__main__":
-    print(free_port(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    print(free_port(sys.argv[1], *map(int, sys.argv[2:])))

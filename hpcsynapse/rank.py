@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from hpcsynapse import placement
+from hpcsynapse import network, placement
 from hpcsynapse.errors import HpcSynapseError, PlacementError
 from hpcsynapse.placement import RankIdentity
 from hpcsynapse.rundir import RunDirectory, read_json, write_json
@@ -33,6 +33,8 @@ def main() -> int:
     spec = run.load_spec()
     attempt = os.environ.get("HPCSYNAPSE_ATTEMPT", "0")
     run.evidence(attempt).mkdir(parents=True, exist_ok=True)
+    if os.environ.get("HPCSYNAPSE_ROLE") == "ps":
+        return _serve(run, program, attempt)
     identity = None
     try:
         identity = placement.discover(os.environ, spec.resources, emulate=spec.launch.emulate)
@@ -44,10 +46,20 @@ def main() -> int:
         return 1
     if identity.rank == 0:
         _announce(run, "TRAINING" if spec.command else "SETUP", attempt)
-    code = _run(program, run, identity.rank, attempt)
+    code = _run(program, run, run.rank_log(identity.rank), identity.rank, attempt)
     if not code and identity.rank == 0 and spec.command:
         _announce(run, "FINISHED", attempt)
     return code
+
+
+def _serve(run: RunDirectory, program: list[str], attempt: str) -> int:
+    """Run a parameter server, which is no rank and sees no device; its end is put on record as a failure of its own."""
+    index = int(os.environ["HPCSYNAPSE_TASK_INDEX"])
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    evidence = {"role": "ps", "task_index": index, "host": socket.gethostname(), "pid": os.getpid(),
+                "cpus": sorted(os.sched_getaffinity(0))}  # fmt: skip
+    write_json(run.evidence(attempt) / f"ps-{index:05d}.json", evidence)
+    return _run(program, run, run.server_log(index), None, attempt)
 
 
 def _pin_and_prove(run: RunDirectory, spec: JobSpec, identity: RankIdentity, attempt: str) -> None:
@@ -56,6 +68,8 @@ def _pin_and_prove(run: RunDirectory, spec: JobSpec, identity: RankIdentity, att
     granted = placement.granted_devices(os.environ, gpus)
     device = placement.pick_device(granted, identity, gpus) if spec.launch.pin != "none" else None
     _set_environment(spec, identity, granted, device, gpus)
+    if spec.resources.nodes > 1 and not spec.launch.emulate:
+        os.environ.update(network.bind(os.environ, spec.site.interface))
     evidence = placement.evidence_of_this_process(identity, granted, device)
     evidence["cuda_visible_devices"] = os.environ.get("CUDA_VISIBLE_DEVICES")
     write_json(run.evidence(attempt) / f"rank-{identity.rank:05d}.json", evidence)
@@ -114,13 +128,13 @@ def _gather(run: RunDirectory, spec: JobSpec, attempt: str) -> None:
         raise PlacementError(problem)
 
 
-def _run(program: list[str], run: RunDirectory, rank: int, attempt: str) -> int:
+def _run(program: list[str], run: RunDirectory, log_file: Path, rank: int | None, attempt: str) -> int:
     """Run the program with its output in the rank's log, passing signals on; record a failure, return its exit code.
 
     SIGTERM is put on record at once, since the SIGKILL that may follow leaves no time for it.
     """
     told_to_end = False
-    with run.rank_log(rank).open("ab") as log:
+    with log_file.open("ab") as log:
         try:
             child = subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent)
         except OSError as error:
@@ -142,7 +156,7 @@ def _run(program: list[str], run: RunDirectory, rank: int, attempt: str) -> int:
     code = 128 - code if code < 0 else code
     if code:
         _record_failure(run, attempt, rank, code, _describe(code), told_to_end=told_to_end)
-    elif told_to_end:
+    elif told_to_end and rank is not None:
         run.failure(attempt, rank).unlink(missing_ok=True)
     return code
 
@@ -165,8 +179,10 @@ def _describe(code: int) -> str:
 
 
 def _record_failure(
-    run: RunDirectory, attempt: str, rank: int, code: int, reason: str, *, told_to_end: bool = False
+    run: RunDirectory, attempt: str, rank: int | None, code: int, reason: str, *, told_to_end: bool = False
 ) -> None:  # fmt: skip
+    if rank is None:  # a server is started again, and missed by its workers where that does not help
+        return
     record = {"rank": rank, "host": socket.gethostname(), "code": code, "reason": reason, "time": time.time(),
               "told_to_end": told_to_end}  # fmt: skip
     write_json(run.failure(attempt, rank), record)

@@ -178,6 +178,7 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any
         "job_id": scheduler.job_id_variable,
         "launch_line": " ".join(shell_word(word) for word in launchers.launch_words(spec, run_dir)),
         "port_line": _tool("ports"),
+        "ports_needed": _ports_needed(spec),
         "rank_line": " ".join(shell_word(word) for word in launchers.rank_command(spec, run_dir)),
         "hostlist_line": _tool("hostlist"),
         "task_hosts_line": _tool("task_hosts"),
@@ -185,6 +186,15 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any
         "failure_line": _tool("failure", str(run_dir)),
         "stop_signal": _stop_signal(spec),
     }
+
+
+def _ports_needed(spec: JobSpec) -> int:
+    """Return how many ports a node needs from MASTER_PORT on: with servers, one for each process that runs there."""
+    if not spec.served:
+        return 1
+    local, places = spec.resources.local_size, spec.ps.server_nodes or spec.resources.nodes
+    of_a_node = local + -(-spec.ps.servers // places)
+    return 1 + of_a_node * (spec.allocated_nodes if spec.queue.scheduler == "local" else 1)
 
 
 def attempt_expression(scheduler: Scheduler) -> str:

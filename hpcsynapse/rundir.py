@@ -169,6 +169,10 @@ class RunDirectory:
         """Output of one rank."""
         return self.logs / f"rank-{rank:05d}.log"
 
+    def server_log(self, index: int) -> Path:
+        """Output of one parameter server."""
+        return self.logs / f"ps-{index:05d}.log"
+
     def evidence(self, attempt: str) -> Path:
         """Folder into which every rank of one start of the job writes where it runs."""
         return self.path / "evidence" / attempt

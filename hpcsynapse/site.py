@@ -29,6 +29,9 @@ class SiteSpec:
     network: str | None = setting(None, "LoadLeveler: network.MPI, e.g. sn_all,not_shared,us", check=word)
     gpu_feature: str | None = setting(None, "LoadLeveler: feature that nodes with GPUs have", check=word)
     host_suffix: str = setting("", "appended to a host's name for the fast network, e.g. -ib0")
+    interface: str | None = setting(
+        None, "network interface that ranks use between nodes, e.g. ib0 [the one that leads there]", check=word
+    )
     port_base: int = setting(20000, "first port for rendezvous", check=at_least(1024, 60000))
     port_range: int = setting(10000, "number of ports from there", check=at_least(64, 64000))
     srun_mpi: str | None = setting(None, "srun --mpi=... [pmix for MPI engines, else the site's default]", check=word)

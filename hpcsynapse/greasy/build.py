@@ -6,17 +6,18 @@ process, every worker behind its own CUDA_VISIBLE_DEVICES, flags --ps_hosts --wo
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcsynapse import fields
-from hpcsynapse.errors import SpecError
+from hpcsynapse import fields, placement
+from hpcsynapse.errors import PlacementError, SpecError
 from hpcsynapse.fields import at_least, setting
 from hpcsynapse.greasy.recorded import clear_results, line_folder, script_line, template, write_script
 from hpcsynapse.greasy.tasks import LIST_NAME, Task, TaskList
+from hpcsynapse.placement import RankPlacement
 from hpcsynapse.rundir import write_atomic, write_json
+from hpcsynapse.spec import ResourceRequest
 
 # The kernel takes no longer word in an argument list (MAX_ARG_STRLEN, execve(2)).
 _LONGEST_WORD = 131_000
@@ -36,12 +37,15 @@ class RolesRequest:
     workdir: str
     workers: int = setting(1, "workers on each node", check=at_least(1, 1024))
     gpus: int = setting(0, "GPUs granted on each node", check=at_least(0, 64))
+    server_nodes: int = setting(0, "last nodes that hold parameter servers and no workers", check=at_least(0, 1024))
     ps: int | None = setting(None, "parameter servers in total, on the first nodes", check=at_least(0, 100_000))
     ps_per_node: int = setting(0, "parameter servers on each node", check=at_least(0, 1024))
     host_suffix: str = setting("", "appended to host names for the fast network")
     port: int = setting(2220, "first port on each node", check=at_least(1024, 65535))
     flags: bool = setting(True, "append the flags of roles to the command")
-    ranks: bool = setting(False, "workers are ranks of one training: told so, given all devices, ended together")
+    ranks: bool = setting(False, "workers are ranks of one training: told so, and given all devices")
+    together: str = setting("world", "ranks that end and start again together", choices=("world", "node", "rank"))
+    restarts: int = setting(0, "times that a lost process is started again", check=at_least(0, 100))
     limit: int = setting(0, "seconds for the whole list", check=at_least(0))
     patience: int = setting(300, "seconds without a word from a node", check=at_least(5))
     grace: int = setting(10, "seconds between SIGTERM and SIGKILL", check=at_least(1, 3600))
@@ -61,49 +65,31 @@ class RolesRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """One process of a node; `device` counts what the node was granted, None without."""
-
-    role: str
-    index: int
-    port: int
-    device: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Node:
-    """One line of the list."""
+    """One line of the list, and the processes of its node."""
 
     number: int
     host: str
-    processes: tuple[Process, ...]
+    processes: tuple[RankPlacement, ...]
 
 
 def lay_out(request: RolesRequest, hosts: Sequence[str]) -> list[Node]:
-    """Return what runs where: servers on the first nodes or on all, workers in blocks node after node.
+    """Return what runs where: workers in blocks node after node, servers on the last nodes or on those of the workers.
 
-    On every node servers take the first ports and workers the next; where a node has fewer servers than others, its
-    workers have the same ports as theirs. Raises SpecError when ports run out.
+    Raises SpecError when ports run out or no node is left for workers.
     """
-    count = len(hosts)
-    total = request.ps if request.ps is not None else request.ps_per_node * count
-    most = max(1, -(-total // count))
-    nodes: list[Node] = []
-    used: Counter[str] = Counter()
-    servers = 0
-    for number, host in enumerate(hosts):
-        here = total // count + (number < total % count)
-        port = request.port + used[host]
-        used[host] += most + request.workers
-        if port + most + request.workers > 65536:
-            raise SpecError(f"greasy: the ports of {host} end at {port + most + request.workers - 1}, beyond 65535")
-        processes = [Process("ps", servers + one, port + one, None) for one in range(here)]
-        servers += here
-        for one in range(request.workers):
-            device = one * request.gpus // request.workers if request.gpus else None
-            processes.append(Process("worker", number * request.workers + one, port + most + one, device))
-        nodes.append(Node(number, host, tuple(processes)))
-    return nodes
+    workers = len(hosts) - request.server_nodes
+    if workers < 1:
+        raise SpecError(f"greasy: {request.server_nodes} of {len(hosts)} nodes are for servers, none is left")
+    resources = ResourceRequest(nodes=workers, ranks_per_node=request.workers, gpus=request.gpus)
+    total = request.ps if request.ps is not None else request.ps_per_node * len(hosts)
+    try:
+        placed = placement.lay_out(
+            resources, hosts, servers=total, server_nodes=request.server_nodes, port=request.port
+        )  # fmt: skip
+    except PlacementError as error:
+        raise SpecError(f"greasy: {error}") from None
+    return [Node(number, host, placed.on_node(number)) for number, host in enumerate(hosts)]
 
 
 def addresses(nodes: Sequence[Node], role: str, suffix: str) -> list[str]:
@@ -138,7 +124,8 @@ def write_roles(folder: Path, request: RolesRequest, hosts: Sequence[str], templ
         folder / "roles.sh", "roles.sh.j2", template_dir, nodes=len(nodes), gpus=request.gpus, limit=request.limit,
         patience=request.patience, grace=request.grace, ps_hosts=",".join(servers), worker_hosts=",".join(workers),
         command=request.command, env=request.env, prelude=request.prelude, workdir=request.workdir,
-        flags=request.flags, ranks=request.ranks, world_size=len(workers),
+        flags=request.flags, ranks=request.ranks, world_size=len(workers), together=request.together,
+        restarts=request.restarts,
     )  # fmt: skip
     script = template("node.sh.j2", template_dir)
     for node in nodes:

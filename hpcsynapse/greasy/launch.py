@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hpcsynapse import fields
 from hpcsynapse.errors import HpcSynapseError, SpecError
@@ -19,6 +20,7 @@ from hpcsynapse.greasy.run import RunRequest, run_list
 from hpcsynapse.greasy.tasks import LIST_NAME
 from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.spec import JobSpec
+from hpcsynapse.training import LOCKSTEP
 
 # What belongs to one process or one machine and would mislead a process elsewhere.
 _OWN = ("HPCSYNAPSE_TASK", "HPCSYNAPSE_ROLE", "HPCSYNAPSE_CLUSTER", "SSH_", "SLURM", "LOADL", "PMI", "GREASY_", "XDG_")
@@ -31,9 +33,9 @@ def main() -> int:
     try:
         spec = run.load_spec()
         local = spec.queue.scheduler == "local"
-        names = ["localhost"] * spec.resources.nodes if local else hosts.assigned_hosts()
-        if len(names) != spec.resources.nodes:
-            raise SpecError(f"{spec.resources.nodes} nodes were asked for, but {len(names)} are assigned")
+        names = ["localhost"] * spec.allocated_nodes if local else hosts.assigned_hosts()
+        if len(names) != spec.allocated_nodes:
+            raise SpecError(f"{spec.allocated_nodes} nodes were asked for, but {len(names)} are assigned")
         folder = run.path / "greasy"
         write_roles(folder, _request(spec, program), names, spec.site.template_dir)
         given = ",".join(names) if local else None
@@ -48,10 +50,17 @@ def main() -> int:
 
 
 def _request(spec: JobSpec, program: tuple[str, ...]) -> RolesRequest:
+    environ = {} if hosts.inside_slurm() else carried(os.environ)
+    roles: dict[str, Any] = {"ps": 0, "flags": False}
+    if spec.served:
+        roles = {
+            "ps": spec.ps.servers, "server_nodes": spec.ps.server_nodes, "host_suffix": spec.site.host_suffix,
+            "port": int(os.environ["MASTER_PORT"]) + 1, "together": LOCKSTEP[spec.train.strategy],
+            "restarts": spec.ps.restarts,
+        }  # fmt: skip
     return RolesRequest(
-        command=program, workdir=str(Path.cwd()), workers=spec.resources.local_size, ps=0, flags=False, ranks=True,
-        env={} if hosts.inside_slurm() else carried(os.environ),
-    )  # fmt: skip
+        command=program, workdir=str(Path.cwd()), workers=spec.resources.local_size, ranks=True, env=environ, **roles
+    )
 
 
 def carried(environ: Mapping[str, str]) -> dict[str, str]:

@@ -40,6 +40,9 @@ export B=2
 [ -n "$hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
 first_host=${hosts%%[[:space:]]*}
 export MASTER_ADDR="$first_host"
+# Another host of the job, for the first one to see which of its interfaces leads there.
+last_host=${hosts##*[[:space:]]}
+export HPCSYNAPSE_PEER="$last_host"
 MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 HPCSYNAPSE_HOST_SLOTS=
@@ -47,7 +50,7 @@ for host in $hosts; do HPCSYNAPSE_HOST_SLOTS+="${HPCSYNAPSE_HOST_SLOTS:+,}$host:
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-mpirun -np 4 --map-by ppr:2:node --host "$HPCSYNAPSE_HOST_SLOTS" -x PATH -x LD_LIBRARY_PATH -x HPCSYNAPSE_RUN_DIR -x HPCSYNAPSE_ATTEMPT -x MASTER_ADDR -x MASTER_PORT -x OMP_NUM_THREADS -x A -x B --bind-to none /opt/hpcsynapse/bin/python -m hpcsynapse.rank /scratch/runs/loadleveler-mpirun -- /opt/hpcsynapse/bin/python -m hpcsynapse.trainer.run /scratch/runs/loadleveler-mpirun &
+mpirun -np 4 --map-by ppr:2:node --host "$HPCSYNAPSE_HOST_SLOTS" -x PATH -x LD_LIBRARY_PATH -x HPCSYNAPSE_RUN_DIR -x HPCSYNAPSE_ATTEMPT -x MASTER_ADDR -x MASTER_PORT -x HPCSYNAPSE_PEER -x OMP_NUM_THREADS -x A -x B --bind-to none /opt/hpcsynapse/bin/python -m hpcsynapse.rank /scratch/runs/loadleveler-mpirun -- /opt/hpcsynapse/bin/python -m hpcsynapse.trainer.run /scratch/runs/loadleveler-mpirun &
 launcher=$!
 trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
 while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done

@@ -41,6 +41,9 @@ export OMP_NUM_THREADS=4
 [ -n "$hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
 first_host=${hosts%%[[:space:]]*}
 export MASTER_ADDR="$first_host-ib0"
+# Another host of the job, for the first one to see which of its interfaces leads there.
+last_host=${hosts##*[[:space:]]}
+export HPCSYNAPSE_PEER="$last_host-ib0"
 MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 

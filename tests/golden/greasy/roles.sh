@@ -11,7 +11,9 @@ worker_hosts=nvb1-ib0:2221,nvb1-ib0:2222,nvb2-ib0:2221,nvb2-ib0:2222
 workdir='/work dir'
 devices=0,1,2,3  # where the queue names none
 flags=yes
-ranks=0          # ranks of one training, which end together, 0 = workers of their own
+ranks=0          # ranks of one training, 0 = workers of their own
+together=rank  # who ends with a worker that is lost: ranks of the world, of its node, none
+restarts=0       # times that a lost process is started again
 command=(python train.py --data 'my data')
 export HPCSYNAPSE_CLUSTER="$dir/cluster.json"
 export NCCL_DEBUG=INFO
@@ -25,6 +27,7 @@ begin=$(now)
 key=${HPCSYNAPSE_GREASY_RUN:-${SLURM_JOB_ID:-${LOADL_STEP_ID:-none}}}
 beats=$dir/beats/${key//[^A-Za-z0-9._-]/_}
 role=() index=() device=() pid=() code=() started=() ended=() stopped=()
+given_as=() local=() again=()
 first=0 caught= reason= beaten=-9
 
 # node NUMBER HOST: says who this is, and refuses to run on another host, where nobody would find its processes.
@@ -52,35 +55,57 @@ node() {
 
 # start ROLE INDEX DEVICE: a parameter server or a worker in a process group of its own; DEVICE counts what was granted.
 start() {
-  local i=${#pid[@]} name=$1-$2 own=
+  local i=${#pid[@]} name=$1-$2 own= workers=0 one
+  for one in ${role[@]+"${role[@]}"}; do [ "$one" = worker ] && workers=$((workers + 1)); done
   if [ "$3" = granted ]; then
     own=${CUDA_VISIBLE_DEVICES-}
   elif [ "$3" != none ]; then
     [ "$3" -lt "${#granted[@]}" ] || fail 1 "$name needs device number $3, granted here: ${granted[*]:-none}"
     own=${granted[$3]}
   fi
-  role[i]=$1 index[i]=$2 device[i]=$own started[i]=$(now) stopped[i]=false
+  role[i]=$1 index[i]=$2 device[i]=$own given_as[i]=$3 local[i]=$workers again[i]=0
+  : > "$dir/logs/$name.log"
+  launch "$i"
+}
+
+# launch I: begins process I, for the first time or again.
+launch() {
+  local i=$1
+  started[i]=$(now) ended[i]= code[i]= stopped[i]=false
   (
     trap - TERM INT
-    export CUDA_VISIBLE_DEVICES=$own HPCSYNAPSE_ROLE=$1 HPCSYNAPSE_TASK_INDEX=$2
-    if [ "$3" = granted ] && [ -z "$given" ]; then unset CUDA_VISIBLE_DEVICES; fi
-    if [ "$ranks" -gt 0 ]; then
-      export HPCSYNAPSE_TASK_RANK=$2 HPCSYNAPSE_TASK_RANKS=$ranks HPCSYNAPSE_TASK_LOCAL_RANK=$i
+    export CUDA_VISIBLE_DEVICES=${device[i]} HPCSYNAPSE_ROLE=${role[i]} HPCSYNAPSE_TASK_INDEX=${index[i]}
+    if [ "${given_as[i]}" = granted ] && [ -z "$given" ]; then unset CUDA_VISIBLE_DEVICES; fi
+    if [ "$ranks" -gt 0 ] && [ "${role[i]}" = worker ]; then
+      export HPCSYNAPSE_TASK_RANK=${index[i]} HPCSYNAPSE_TASK_RANKS=$ranks HPCSYNAPSE_TASK_LOCAL_RANK=${local[i]}
       export HPCSYNAPSE_TASK_NODE=$number
     fi
     if [ "$flags" = yes ]; then
-      command+=(--ps_hosts="$ps_hosts" --worker_hosts="$worker_hosts" --job_name="$1" --task_index="$2")
+      command+=(--ps_hosts="$ps_hosts" --worker_hosts="$worker_hosts" --job_name="${role[i]}" --task_index="${index[i]}")
     fi
     exec "${command[@]}"
-  ) < /dev/null > "$dir/logs/$name.log" 2>&1 3>&- &
+  ) < /dev/null >> "$dir/logs/${role[i]}-${index[i]}.log" 2>&1 3>&- &
   pid[i]=$!
+}
+
+# relaunch I: begins a lost process again, with all workers of the node where they go together; false when it may not.
+relaunch() {
+  local i=$1 one
+  if [ "$restarts" = 0 ] || [ "${again[i]}" -ge "$restarts" ] || [ "$together" = world ] || told; then return 1; fi
+  echo "hpcsynapse: ${role[i]} ${index[i]} ended with exit code ${code[i]}; starting it again" >&3
+  again[i]=$((again[i] + 1))
+  if [ "$together" = rank ] || [ "${role[i]}" = ps ]; then launch "$i"; return; fi
+  stop worker
+  for one in "${!pid[@]}"; do
+    if [ "${role[one]}" = worker ]; then again[one]=${again[i]}; launch "$one"; fi
+  done
 }
 
 # await: until every worker has ended, here and, where this node has servers, on all others; then the servers end.
 await() {
   while alive worker && ! told; do
     look
-    if [ "$ranks" -gt 0 ] && [ "$first" = 0 ] && [ -e "$beats/failed" ]; then
+    if [ "$together" = world ] && [ "$first" = 0 ] && [ -e "$beats/failed" ]; then
       first=143 reason="ended because a rank of another node failed"
       stop worker
     fi
@@ -102,10 +127,10 @@ look() {
     if [ -n "${code[i]-}" ] || kill -0 "${pid[i]}" 2> /dev/null; then continue; fi
     wait "${pid[i]}" 2> /dev/null
     code[i]=$? ended[i]=$(now)
-    if [ "${code[i]}" != 0 ] && [ "${stopped[i]}" = false ]; then
+    if [ "${code[i]}" != 0 ] && [ "${stopped[i]}" = false ] && ! relaunch "$i"; then
       if [ "$first" = 0 ]; then first=${code[i]} reason="${role[i]} ${index[i]} ended with exit code ${code[i]}"; fi
-      if [ "$ranks" -gt 0 ]; then printf 'failed\n' > "$beats/failed"; fi
-      if [ "${role[i]}" = ps ] || [ "$ranks" -gt 0 ]; then stop worker; fi
+      if [ "$together" = world ]; then printf 'failed\n' > "$beats/failed"; fi
+      if [ "${role[i]}" = ps ] || [ "$together" != rank ]; then stop worker; fi
     fi
   done
   if [ $((SECONDS - beaten)) -ge 5 ]; then beat "$SECONDS"; fi

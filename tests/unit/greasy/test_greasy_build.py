@@ -49,7 +49,7 @@ def test_servers_in_total_go_to_the_first_nodes_and_ports_never_meet() -> None:
     assert [sum(one.role == "ps" for one in node.processes) for node in nodes] == [2, 2, 1]
     used = [(node.host, one.port) for node in nodes for one in node.processes]
     assert len(set(used)) == len(used)
-    assert [one.index for node in nodes for one in node.processes if one.role == "ps"] == [0, 1, 2, 3, 4]
+    assert [one.task_index for node in nodes for one in node.processes if one.role == "ps"] == [0, 1, 2, 3, 4]
     assert all(one.device is None for node in nodes for one in node.processes)
 
 

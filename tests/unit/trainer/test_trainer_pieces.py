@@ -11,12 +11,12 @@ import torch
 
 from hpcsynapse import records, timing
 from hpcsynapse.errors import TrainError
+from hpcsynapse.network import interface_towards
 from hpcsynapse.spec import JobSpec
 from hpcsynapse.trainer import data, engines, models, strategies
 from hpcsynapse.trainer.clock import StepClock, StepResult
 from hpcsynapse.trainer.control import Control
 from hpcsynapse.trainer.engines.alone import AloneEngine
-from hpcsynapse.trainer.engines.interface import interface_towards
 from hpcsynapse.trainer.identity import Identity
 from hpcsynapse.trainer.objective import Objective, evaluate
 from hpcsynapse.trainer.randomness import StepSeeds

@@ -50,6 +50,10 @@ CASES: dict[str, dict[str, Any]] = {
         "resources": {"nodes": 2, "gpus": 2, "cpus": 3}, "queue": SLURM, "launch": {"launcher": "greasy"},
         "train": {"engine": "ddp", "strategy": "allreduce"},
     },
+    "slurm-servers": {
+        "resources": {"nodes": 3, "gpus": 2, "cpus": 4}, "queue": SLURM, "launch": {"launcher": "greasy"},
+        "train": {"engine": "ddp", "strategy": "mixed"}, "ps": {"servers": 2, "server_nodes": 1},
+    },
     "slurm-horovodrun": {
         "resources": {"nodes": 2, "ranks_per_node": 2}, "queue": SLURM, "launch": {"launcher": "horovodrun"},
         "train": {"engine": "horovod", "strategy": "allreduce"},

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.models.image_shape import check_images
+from hpcsynapse.trainer.models.initialisation import he_initialise
 
 
 class DualNet(nn.Sequential):
@@ -24,9 +25,7 @@ def dualnet(shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> DualNet:
 
     Convolutions are 3x3 and keep the size, poolings halve it. Input (N, C, H, W), output (N, classes) logits.
     """
-    if len(shape) != 3 or min(shape[1:]) < 8:
-        raise TrainError(f"dualnet needs images (channels, height, width) with sides >= 8, not {tuple(shape)}")
-    channels, height, width = shape
+    channels, height, width = check_images("dualnet", shape, classes, least=8)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, filters in enumerate((8, 16, 16, 16), start=1):
         layers[f"conv{number}"] = nn.Conv2d(channels, filters, 3, padding=1)
@@ -38,9 +37,6 @@ def dualnet(shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> DualNet:
     layers["fc1"] = nn.Linear(channels * (height // 8) * (width // 8), 64)
     layers["relu5"] = nn.ReLU()
     layers["fc2"] = nn.Linear(64, classes)
-    for layer in layers.values():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            assert layer.bias is not None
-            nn.init.zeros_(layer.bias)
-    return DualNet(layers)
+    model = DualNet(layers)
+    he_initialise(model)
+    return model

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcsynapse.trainer.models.image_shape import check_images
+
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
@@ -69,9 +71,11 @@ class ResNetCifar(nn.Module):
 
 def resnet56(shape: Sequence[int] = (3, 32, 32), classes: int = 10, n: int = 9) -> ResNetCifar:
     """Return the network of 6n+2 layers with basic blocks of 16, 32 and 64 filters: 853,018 parameters."""
-    return ResNetCifar([[(3, width), (3, width)] for width in (16, 32, 64)], n, shape[0], classes)
+    channels, *_ = check_images("resnet56", shape, classes, least=4)
+    return ResNetCifar([[(3, width), (3, width)] for width in (16, 32, 64)], n, channels, classes)
 
 
 def resnet83(shape: Sequence[int] = (3, 32, 32), classes: int = 10, n: int = 9) -> ResNetCifar:
     """Return the network of 9n+2 layers with bottlenecks (16,16,64), (32,32,128), (64,64,256) (MinoTauro source)."""
-    return ResNetCifar([[(1, width), (3, width), (1, 4 * width)] for width in (16, 32, 64)], n, shape[0], classes)
+    channels, *_ = check_images("resnet83", shape, classes, least=4)
+    return ResNetCifar([[(1, width), (3, width), (1, 4 * width)] for width in (16, 32, 64)], n, channels, classes)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.models.image_shape import check_images
 
 
 class SimpleCNN(nn.Module):
@@ -17,9 +17,7 @@ class SimpleCNN(nn.Module):
 
     def __init__(self, shape: Sequence[int] = (1, 28, 28), classes: int = 10, dropout: float | None = None) -> None:
         super().__init__()
-        if len(shape) != 3 or min(shape[1:]) < 6:
-            raise TrainError(f"simple-cnn needs images (channels, height, width) with sides >= 6, not {tuple(shape)}")
-        channels, height, width = shape
+        channels, height, width = check_images("simple-cnn", shape, classes, least=6)
         features = 64 * ((height - 4) // 2) * ((width - 4) // 2)
         early, late = (0.25, 0.5) if dropout is None else (dropout, dropout)
         self.layers = nn.Sequential(

@@ -81,4 +81,6 @@ def test_refusals() -> None:
 
 
 def test_table_is_complete() -> None:
-    assert set(models.MODELS) == {"simple-cnn", "resnet56", "resnet83"}
+    assert set(models.MODELS) == {
+        "simple-cnn", "unet", "resnet56", "resnet83", "alexnet", "vgg16", "vgg19", "resnet50", "resnet152", "dualnet",
+    }  # fmt: skip

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcsynapse import devices, launchers, process, render
+from hpcsynapse import devices, launchers, process, render, usercode_checks
 from hpcsynapse.errors import CheckError, CommandError, HpcSynapseError
 from hpcsynapse.jobfiles import reader
 from hpcsynapse.launchers import LAUNCHERS
 from hpcsynapse.schedulers import create
 from hpcsynapse.spec import JobSpec
 from hpcsynapse.units import parse_walltime
+from hpcsynapse.usercode_checks import is_folder
 
 _ENGINE_MODULES = {"ddp": "torch", "horovod": "horovod", "mpi": "mpi4py"}
 _FILE_DATA = ("cifar10", "mnist", "npy")
@@ -53,8 +54,12 @@ def choose_engine(spec: JobSpec) -> tuple[str, str]:
     """Return the engine that `auto` means here, and why."""
     if spec.resources.world_size == 1:
         return "ddp", "one rank needs none"
+    if spec.served:
+        return "ddp", "parameter servers speak TCP themselves; ddp averages inside a node"
     if spec.launch.launcher == "horovodrun":
         return "horovod", "horovodrun starts Horovod"
+    if why := next(spec.exchange.conflicts(spec.train.strategy, "horovod"), None):
+        return "ddp", why
     if spec.launch.launcher in ("torchrun", "greasy", "local"):
         return "ddp", f"{spec.launch.launcher} starts torch.distributed"
     if spec.launch.launcher in ("mpiexec", "poe") or (spec.launch.launcher, spec.queue.scheduler) == (
@@ -102,7 +107,7 @@ def _resources(spec: JobSpec) -> Iterator[Finding]:
 def _site(spec: JobSpec) -> Iterator[Finding]:
     site, resources = spec.site, spec.resources
     limits = (
-        ("nodes", resources.nodes, site.max_nodes), ("GPUs a node", resources.gpus, site.gpus_per_node),
+        ("nodes", spec.allocated_nodes, site.max_nodes), ("GPUs a node", resources.gpus, site.gpus_per_node),
         ("CPU cores a node", (resources.cpus or 1) * resources.local_size, site.cpus_per_node),
     )  # fmt: skip
     for what, asked, limit in limits:
@@ -139,15 +144,8 @@ def _program(spec: JobSpec) -> Iterator[Finding]:
         yield from _command(spec)
         return
     train = spec.train
-    for what, target in (("model", train.model), ("data", train.data)):
-        if ":" in target and not launchers.foreign_python(spec) and not _module_source(spec, target.partition(":")[0]):
-            yield Finding("error", what, f"module {target.partition(':')[0]!r} of {target!r} is not found")
+    yield from _targets(spec)
     yield from _data(spec)
-    known = _known_names()
-    for what, target in (("model", train.model), ("data", train.data)):
-        if ":" not in target and target not in known[what]:
-            names = ", ".join(sorted(known[what]))
-            yield Finding("error", what, f"{target!r} is not known; there are {names}, or package.module:attribute")
     module = _ENGINE_MODULES[train.engine]
     if launchers.foreign_python(spec):
         yield Finding("warning", "engine", f"{train.engine}: cannot be looked for in another Python or container")
@@ -160,6 +158,26 @@ def _program(spec: JobSpec) -> Iterator[Finding]:
         if spec.resources.gpus and not spec.launch.emulate and _torch_is_for_cpus():
             asked = f"{spec.resources.gpus} GPUs a node are asked for"
             yield Finding("warning", "engine", f"{asked}, but torch here is a CPU build: it would leave them idle")
+
+
+def _targets(spec: JobSpec) -> Iterator[Finding]:
+    """Look for model and data: a user's folder, a user's module, or a name of ours; no user's code is run."""
+    foreign, known = launchers.foreign_python(spec), _known_names()
+    val_loader = spec.train.data_args.get("val_loader") if is_folder(spec.train.data) else None
+    for what, target in (("model", spec.train.model), ("data", spec.train.data), ("data", val_loader)):
+        if target is None:
+            continue
+        module = str(target).partition(":")[0]
+        if is_folder(str(target)) or target is val_loader:
+            for problem in usercode_checks.problems(Path(str(target)), "model" if what == "model" else "loader"):
+                yield Finding("warning" if foreign else "error", what, problem)
+        elif ":" in target:
+            if not foreign and not _module_source(spec, module):
+                yield Finding("error", what, f"module {module!r} of {target!r} is not found")
+        elif target not in known[what]:
+            names = ", ".join(sorted(known[what]))
+            yield Finding("error", what, f"{target!r} is not known; there are {names}, "
+                                         "or package.module:attribute, a folder, or store:NAME")  # fmt: skip
 
 
 def _torch_is_for_cpus() -> bool:
@@ -190,9 +208,11 @@ def _module_source(spec: JobSpec, module: str) -> bool:
 
 def _data(spec: JobSpec) -> Iterator[Finding]:
     train = spec.train
-    if train.data_path and not Path(train.data_path).is_dir():
-        yield Finding("error", "data", f"folder {train.data_path} does not exist")
-    elif train.data in _FILE_DATA and not train.data_path:
+    val_path = train.data_args.get("val_path") if is_folder(train.data) else None
+    for path in filter(None, (train.data_path, val_path)):
+        if not Path(str(path)).is_dir():
+            yield Finding("error", "data", f"folder {path} does not exist")
+    if train.data in _FILE_DATA and not train.data_path:
         yield Finding("error", "data", f"{train.data} is read from files; say where with --data-path FOLDER")
 
 

@@ -58,9 +58,14 @@ def word(name: str, value: str) -> None:
         raise SpecError(f"{name}: {value!r} is not one plain word of letters, digits and _ . @ + : % / = , [ ] & | * -")
 
 
+def is_run_name(value: str) -> bool:
+    """Tell whether a text is safe as a file name, a job name and a URL part everywhere."""
+    return _RUN_NAME.fullmatch(value) is not None
+
+
 def run_name(name: str, value: str) -> None:
     """Accept what is safe as a file name, a job name and a URL part everywhere."""
-    if not _RUN_NAME.fullmatch(value):
+    if not is_run_name(value):
         raise SpecError(
             f"{name}: {value!r} is not usable as a run's name; "
             "use up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"

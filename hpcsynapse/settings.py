@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from hpcsynapse import fields
+from hpcsynapse import bksynapse, fields
 from hpcsynapse.errors import SiteError, SpecError
 from hpcsynapse.rundir import FORMAT
 from hpcsynapse.site import site_path
@@ -27,6 +27,11 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: {error}") from None
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return the tables of a run's own description: TOML, or a job of BK.Synapse (`.json`)."""
+    return bksynapse.read(path) if path.suffix == ".json" else read_toml(path)
 
 
 def check_names(table: Mapping[str, Any], source: str) -> None:
@@ -64,14 +69,17 @@ def load(
     *,
     site: str | None = None,
     project: Path | None = None,
+    beside: Collection[str] = (),
 ) -> JobSpec:
     """Return the description that all sources together give.
 
     A run.toml that hpcsynapse wrote (it has `format`) is complete: site and project files do not change it, so that
-    submitting it again repeats the run. Raises SpecError naming the source of what is wrong.
+    submitting it again repeats the run. A `.json` file is a job of BK.Synapse. Tables of the file that are there
+    `beside` the description are left to the caller. Raises SpecError naming the source of what is wrong.
     """
     tables: dict[str, Any] = {}
-    own = read_toml(run_toml) if run_toml else {}
+    own = read_description(run_toml) if run_toml else {}
+    own = {name: table for name, table in own.items() if name not in beside}
     if "format" not in own:
         sources = [site_path(site), project or Path.cwd() / PROJECT_FILE]
         for path in sources:

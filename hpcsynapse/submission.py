@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import shutil
@@ -9,12 +10,14 @@ import socket
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from hpcsynapse import checks, launchers, process, render, status
+from hpcsynapse import checks, launchers, process, render, status, store
 from hpcsynapse.errors import CommandError, SpecError, SubmitError
 from hpcsynapse.rundir import FINAL_STATES, RunDirectory, read_json, write_json
 from hpcsynapse.schedulers import create
 from hpcsynapse.spec import JobSpec
+from hpcsynapse.usercode_checks import FOLDER_ARGUMENTS, is_folder, label
 
 DEFAULT_RUNS = "runs"
 
@@ -70,9 +73,24 @@ def resolve(spec: JobSpec, runs: Path) -> JobSpec:
     spec = replace(spec, name=_free_name(spec, runs), workdir=spec.workdir or str(Path.cwd()))
     if spec.site.template_dir:
         spec = spec.with_("site", template_dir=str(Path(spec.site.template_dir).expanduser().resolve()))
-    if spec.train.data_path:
-        spec = spec.with_("train", data_path=str(Path(spec.workdir or ".", spec.train.data_path).expanduser()))
-    return spec
+    return spec.with_("train", **_absolute_paths(spec))
+
+
+def _absolute_paths(spec: JobSpec) -> dict[str, Any]:
+    """Return the settings of training that name folders, as absolute paths; entries of the store become theirs."""
+    train, base = spec.train, spec.workdir or "."
+    changed: dict[str, Any] = {}
+    if is_folder(train.model):
+        changed["model"] = store.locate(train.model, "model", base)
+    if train.data_path:
+        changed["data_path"] = store.locate(train.data_path, "dataset", base)
+    if is_folder(train.data):
+        changed["data"] = store.locate(train.data, "loader", base)
+        kinds = dict(zip(FOLDER_ARGUMENTS, ("dataset", "loader"), strict=True))
+        named = {name: value for name, value in train.data_args.items() if name in kinds and isinstance(value, str)}
+        located = {name: store.locate(value, kinds[name], base) for name, value in named.items()}
+        changed["data_args"] = {**train.data_args, **located}
+    return changed
 
 
 def _resolve_training(spec: JobSpec) -> JobSpec:
@@ -101,7 +119,7 @@ def _site_cpus(spec: JobSpec) -> int | None:
 def _free_name(spec: JobSpec, runs: Path) -> str:
     """Return the name asked for, or a telling one; numbered when a run of that name exists."""
     resources = spec.resources
-    what = Path(spec.command[0]).name if spec.command else spec.train.model.replace(":", "-")
+    what = Path(spec.command[0]).name if spec.command else label(spec.train.model).replace(":", "-")
     what = "".join(character if character.isalnum() or character in "._-" else "-" for character in what)
     what = what.encode("ascii", "ignore").decode().lstrip("._-")[:30] or "run"
     base = spec.name or f"{what}-{resources.nodes}x{resources.local_size}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -124,8 +142,8 @@ def submit(spec: JobSpec, runs: str | Path | None = None) -> Submission:
     return submit_checked(spec, folder)
 
 
-def submit_checked(spec: JobSpec, runs: Path) -> Submission:
-    """Submit a description that is resolved and checked already."""
+def submit_checked(spec: JobSpec, runs: Path, after: str | None = None) -> Submission:
+    """Submit a description that is resolved and checked already; its job waits for the job `after` to end."""
     while True:
         try:
             run, script = write_run(spec, runs / str(spec.name))
@@ -134,7 +152,7 @@ def submit_checked(spec: JobSpec, runs: Path) -> Submission:
             if not (runs / str(spec.name)).exists():
                 raise
             spec = replace(spec, name=_free_name(spec, runs))  # another submit took the name at this moment
-    return Submission(run, _hand_over(run, spec, script), spec)
+    return Submission(run, _hand_over(run, spec, script, after), spec)
 
 
 def write_run(spec: JobSpec, path: Path) -> tuple[RunDirectory, Path]:
@@ -151,6 +169,17 @@ def resubmit(run: RunDirectory) -> Submission:
     Raises SpecError while the run goes on: two jobs would write the same files.
     """
     spec = run.load_spec()
+    with run.run_toml.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpecError(f"run {run.name} is being queued again by another command at this moment") from None
+        except OSError:  # a file system without locks
+            pass
+        return _resubmit(run, spec)
+
+
+def _resubmit(run: RunDirectory, spec: JobSpec) -> Submission:
     state = status.statuses([run])[0].state
     if state not in (*FINAL_STATES, "CREATED"):
         raise SpecError(f"run {run.name} has not ended: {state}; stop or cancel it first")
@@ -170,10 +199,10 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _hand_over(run: RunDirectory, spec: JobSpec, script: Path) -> str:
+def _hand_over(run: RunDirectory, spec: JobSpec, script: Path, after: str | None = None) -> str:
     scheduler = create(spec.queue.scheduler)
     command = scheduler.submit_command(script)
-    command[1:1] = scheduler.submit_options(spec.queue.dependency)
+    command[1:1] = scheduler.after_options(after) if after else scheduler.submit_options(spec.queue.dependency)
     _, removed = process.clean_environment(os.environ)
     previous = read_json(run.submission) or {}
     record = {

@@ -72,3 +72,22 @@ def format_seconds(seconds: float) -> str:
     if whole < 48 * 3600:
         return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
     return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def parse_bytes(text: str) -> int:
+    """Return the size written as `100G`, `512M`, `4K` or a bare number of bytes; raises SpecError naming the text."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match or not int(match["number"]):
+        raise SpecError(f"size {text!r} is not a number of bytes above zero; write for example 100G or 512M")
+    return int(match["number"]) << 10 * " KMGT".index(match["unit"].upper() or " ")
+
+
+def format_bytes(size: float) -> str:
+    """Return a number of bytes for people: `512 B`, `3.4 MiB`."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size /= 1024
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"

@@ -18,9 +18,11 @@ from hpcsynapse.errors import HpcSynapseError, SpecError
 # verb -> (what a person is doing, summary); the module is hpcsynapse.cli.VERB and exports `command`.
 VERBS = {
     "submit": ("Run", "Render, check and queue a run."),
+    "study": ("Run", "Run a grid of nodes, ranks, strategies, and report on it."),
     "render": ("Run", "Print or write the job file, submitting nothing."),
     "check": ("Run", "Find out before queueing what would make a run fail."),
     "init": ("Run", "Write a site file by looking at this machine and asking."),
+    "store": ("Run", "Keep models, loaders and data sets as folders with metadata."),
     "greasy": ("Run", "Build, check and run task lists inside an allocation."),
     "status": ("Watch", "Show state and progress of runs."),
     "logs": ("Watch", "Show the log of the job or of a rank."),
@@ -28,6 +30,7 @@ VERBS = {
     "cancel": ("Watch", "Tell the queue to end a run."),
     "report": ("Measure", "Speedup and efficiency of runs."),
     "records": ("Measure", "Print the step records of a run."),
+    "models": ("Measure", "List the built-in models: parameters, bytes, FLOPs."),
     "convert": ("Convert", "Turn a LoadLeveler, BSC or sbatch job file into another of them."),
 }
 

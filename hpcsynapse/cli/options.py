@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -41,10 +41,10 @@ class SectionedCommand(click.Command):
                 formatter.write_dl(records)
 
 
-def description_options(function: Function) -> Function:
-    """Add RUN.toml, `-- COMMAND ...` and an option for every setting of the description."""
+def description_options(function: Function, without: Collection[tuple[str, str]] = ()) -> Function:
+    """Add RUN.toml, `-- COMMAND ...` and an option for every setting of the description but those `without`."""
     decorators: list[Callable[[Function], Function]] = [
-        click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[RUN.toml] [-- COMMAND ...]"),
+        click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[RUN.toml|config.json] [-- COMMAND ...]"),
         click.option("--name", metavar="TEXT", help="name of the run [generated]"),
         click.option("--site", metavar="FILE|NAME", help="site file or shipped site [the user's file]"),
         click.option("--template-dir", metavar="DIR", help="folder with templates of your own"),
@@ -53,7 +53,8 @@ def description_options(function: Function) -> Function:
     ]
     for section in _TITLES:
         for item in dataclasses.fields(SECTIONS[section]):
-            decorators.append(_option(section, item))
+            if (section, item.name) not in without:
+                decorators.append(_option(section, item))
     for decorate in reversed(decorators):
         function = decorate(function)
     return function
@@ -79,8 +80,8 @@ def _option(section: str, item: dataclasses.Field[Any]) -> Callable[[Function], 
     return click.option(f"--{name}", destination, type=click.Choice(choices) if choices else kind, help=text)
 
 
-def load_description(given: dict[str, Any]) -> JobSpec:
-    """Return the description from all sources and the parsed options; raises SpecError."""
+def load_description(given: dict[str, Any], beside: Collection[str] = ()) -> JobSpec:
+    """Return the description from all sources and the parsed options, without tables `beside` it; raises SpecError."""
     run_toml, command = split_words(given["words"])
     tables = settings.parse_set(given["assignments"])
     typed: dict[str, Any] = {section: {} for section in SECTIONS}
@@ -100,14 +101,14 @@ def load_description(given: dict[str, Any]) -> JobSpec:
         tables["name"] = given["name"]
     if command:
         tables["command"] = command
-    return settings.load(run_toml, tables, site=given["site"])
+    return settings.load(run_toml, tables, site=given["site"], beside=beside)
 
 
 def split_words(words: Iterable[str]) -> tuple[Path | None, list[str]]:
-    """Return the TOML file and the command; click has removed a leading `--` only when nothing came before it."""
+    """Return the run's description and the command; click has removed a leading `--` only when nothing came before."""
     rest = list(words)
     run_toml = None
-    if rest and rest[0].endswith(".toml"):
+    if rest and rest[0].endswith((".toml", ".json")):
         run_toml = Path(rest.pop(0))
     if rest and rest[0] == "--":
         rest.pop(0)

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hpcsynapse.trainer.plugins import Entry
 
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry(Entry):
+    """One row of the table of models, and where the model is described."""
+
+    source: str = ""
+
+
 _MODELS = "hpcsynapse.trainer.models"
-MODELS: dict[str, Entry] = {
-    "simple-cnn": Entry(f"{_MODELS}.simple_cnn", "SimpleCNN", "2 convolutions, 2 dense layers, 28x28 images"),
-    "resnet56": Entry(f"{_MODELS}.resnet_cifar", "resnet56", "residual network of 27 basic blocks, 32x32 images"),
-    "resnet83": Entry(f"{_MODELS}.resnet_cifar", "resnet83", "residual network of 27 bottlenecks, 32x32 images"),
-    "dualnet": Entry(f"{_MODELS}.dualnet", "dualnet", "4 convolutions, 2 dense layers, to be cut in two"),
-}
+MODELS: dict[str, ModelEntry] = {
+    "simple-cnn": ModelEntry(
+        f"{_MODELS}.simple_cnn", "SimpleCNN", "2 convolutions, 2 dense layers, 28x28 images",
+        source="Raja 2019 (brain imaging), on MNIST",
+    ),
+    "unet": ModelEntry(
+        f"{_MODELS}.unet", "UNet", "encoder and decoder of 4 blocks each, 97 channels of 192x192 to one",
+        source="Raja 2019 (brain imaging); Ronneberger et al. 2015",
+    ),
+    "resnet56": ModelEntry(
+        f"{_MODELS}.resnet_cifar", "resnet56", "residual network of 27 basic blocks, 32x32 images",
+        source="He et al. 2015, section 4.2",
+    ),
+    "resnet83": ModelEntry(
+        f"{_MODELS}.resnet_cifar", "resnet83", "residual network of 27 bottlenecks, 32x32 images",
+        source="Yagües Gomà 2016 (MinoTauro)",
+    ),
+    "alexnet": ModelEntry(
+        f"{_MODELS}.alexnet", "AlexNet", "5 convolutions, 3 dense layers", source="Krizhevsky 2014 (one tower)"
+    ),
+    "vgg16": ModelEntry(
+        f"{_MODELS}.vgg", "vgg16", "13 convolutions, 3 dense layers", source="Simonyan and Zisserman 2014, D"
+    ),
+    "vgg19": ModelEntry(
+        f"{_MODELS}.vgg", "vgg19", "16 convolutions, 3 dense layers", source="Simonyan and Zisserman 2014, E"
+    ),
+    "resnet50": ModelEntry(
+        f"{_MODELS}.resnet", "resnet50", "residual network of 16 bottlenecks", source="He et al. 2015, table 1"
+    ),
+    "resnet152": ModelEntry(
+        f"{_MODELS}.resnet", "resnet152", "residual network of 50 bottlenecks", source="He et al. 2015, table 1"
+    ),
+    "dualnet": ModelEntry(
+        f"{_MODELS}.dualnet", "dualnet", "4 convolutions, 2 dense layers, to be cut in two",
+        source="Dziwulski 2017 (ADMM), with widths of its own",
+    ),
+}  # fmt: skip
 
 _DATA = "hpcsynapse.trainer.data"
 DATA: dict[str, Entry] = {
     "digits": Entry(f"{_DATA}.digits", "load", "1797 real digits that scikit-learn ships, enlarged to 28x28"),
+    "cluttered-digits": Entry(
+        f"{_DATA}.cluttered_digits", "load", "2874 of those digits turned, moved, covered in part and noisy"
+    ),
     "cifar10": Entry(f"{_DATA}.cifar10", "load", "CIFAR-10 on disk, binary or Python version"),
     "mnist": Entry(f"{_DATA}.mnist", "load", "MNIST on disk, IDX files, gzip-compressed or not"),
     "npy": Entry(f"{_DATA}.npy", "load", "memory-mapped inputs.npy and targets.npy"),

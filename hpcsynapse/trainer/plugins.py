@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,3 +57,15 @@ def load_target(kind: str, target: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         raise TrainError(f"{kind} {target!r}: {module.__file__} defines no {attribute!r}") from None
+
+
+def check_arguments(what: str, function: Callable[..., Any], *args: Any, **more: Any) -> None:
+    """Raise TrainError, beginning with `what`, when a function cannot be called so; it is not called."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a callable without a signature
+        return
+    try:
+        signature.bind(*args, **more)
+    except TypeError as error:
+        raise TrainError(f"{what} do not fit {signature}: {error}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,9 @@ from torch import nn
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.catalog import MODELS
-from hpcsynapse.trainer.plugins import load_target, select
+from hpcsynapse.trainer.models import user
+from hpcsynapse.trainer.plugins import check_arguments, load_target, select
+from hpcsynapse.usercode_checks import is_folder
 
 
 def create(
@@ -18,9 +19,11 @@ def create(
 ) -> nn.Module:
     """Return a new model; built-in ones adapt to samples of `shape` (C, H, W) and to the number of `classes`.
 
-    A `package.module:attribute` is called with `args` alone. Raises TrainError when the name is unknown, the
-    arguments do not fit, or what comes back is no Module.
+    A `package.module:attribute`, and the UserModel of a folder, is called with `args` alone. Raises TrainError when
+    the name is unknown, the arguments do not fit, or what comes back is no Module.
     """
+    if is_folder(name):
+        return user.create(name, args)
     builtin = ":" not in name
     factory = select("model", MODELS, name) if builtin else load_target("model", name)
     arguments = dict(args)
@@ -29,12 +32,7 @@ def create(
             arguments.setdefault("shape", shape)
         if classes is not None:
             arguments.setdefault("classes", classes)
-    try:
-        inspect.signature(factory).bind(**arguments)
-    except TypeError as error:
-        raise TrainError(f"model {name!r}: train.model_args do not fit {inspect.signature(factory)}: {error}") from None
-    except ValueError:  # a callable without a signature
-        pass
+    check_arguments(f"model {name!r}: train.model_args", factory, **arguments)
     model = factory(**arguments)
     if not isinstance(model, nn.Module):
         raise TrainError(f"model {name!r} is {type(model).__name__}, not a torch.nn.Module")

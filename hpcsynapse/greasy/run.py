@@ -216,8 +216,8 @@ def _by_multi_prog(work: _Work, stopping: pool.Stopping) -> dict[int, int]:
     write_atomic(program, "".join(f"{number} bash ./{name}\n" for number, name in enumerate(scripts)))
     write_atomic(place, "".join(f"{name}\n" for name in names))
     argv = ["srun", f"--nodes={len(set(names))}", f"--ntasks={len(tasks)}", "--distribution=arbitrary", "--overlap",
-            "--cpu-bind=none", "--kill-on-bad-exit=0", "--wait=0", "--input=none", f"--chdir={work.folder}",
-            "--multi-prog", str(program)]  # fmt: skip
+            "--cpu-bind=none", "--kill-on-bad-exit=0", "--no-kill", "--wait=0", "--input=none",
+            f"--chdir={work.folder}", "--multi-prog", str(program)]  # fmt: skip
     child = pool.start(argv, {**work.environ, "SLURM_HOSTFILE": str(place)})
     pool.wait(child, stopping)
     return {}

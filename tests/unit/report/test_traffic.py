@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from hpcsynapse.cli.report import command
 from hpcsynapse.errors import RecordError
 from hpcsynapse.report.traffic import COLUMNS, traffic
 from hpcsynapse.timing import StepRecorder
@@ -37,9 +39,8 @@ def test_servers_alone_are_no_run(tmp_path: Path) -> None:
         traffic([tmp_path])
 
 
-def test_the_command(tmp_path: Path, call) -> None:  # type: ignore[no-untyped-def]
-    from hpcsynapse.cli.report import command
-
+def test_the_command(tmp_path: Path) -> None:
     write(tmp_path, "worker", 0, "a", [(1_500_000, 0)])
-    assert list(json.loads(call(command, tmp_path, "--traffic", "--json").stdout)[0]) == list(COLUMNS)
-    assert "rank 0" in call(command, tmp_path, "--traffic").stdout
+    done = CliRunner().invoke(command, [str(tmp_path), "--traffic", "--json"])
+    assert list(json.loads(done.stdout)[0]) == list(COLUMNS)
+    assert "rank 0" in CliRunner().invoke(command, [str(tmp_path), "--traffic"]).stdout

@@ -77,30 +77,34 @@ def built_in(engine, digits, device, folder: Path):
 
     from hpcsynapse import records, timing
     from hpcsynapse.rundir import RunDirectory
-    from hpcsynapse.spec import TrainSpec
+    from hpcsynapse.spec import JobSpec
     from hpcsynapse.trainer import models, optim, strategies
     from hpcsynapse.trainer.checkpoint import Checkpoints
     from hpcsynapse.trainer.clock import StepClock
     from hpcsynapse.trainer.control import Control
+    from hpcsynapse.trainer.data.feed import Feed
     from hpcsynapse.trainer.data.sharding import Shards
     from hpcsynapse.trainer.loop import Loop
     from hpcsynapse.trainer.objective import Objective
     from hpcsynapse.trainer.reporter import Reporter
+    from hpcsynapse.trainer.traffic import Traffic
     from hpcsynapse.trainer.watchdog import Watchdog
+    from hpcsynapse.training import TrainSpec
 
     torch.manual_seed(0)
     model = models.create("simple-cnn", {})
     run = RunDirectory(folder)
     train = TrainSpec(batch=BATCH, validate_every=0, checkpoint_every=0, steps=10**6)
     recorder = timing.StepRecorder(run.timings, rank=engine.rank)
-    clock, reporter = StepClock(recorder), Reporter(run, engine.rank == 0)
+    clock, reporter = StepClock(recorder, Traffic(between_hosts=False)), Reporter(run, engine.rank == 0)
     reporter.start()
     watchdog = Watchdog(300, "measuring")
     watchdog.start()
-    strategy, objective = strategies.create("allreduce", engine), Objective(model)
-    strategy.prepare(model, optim.make_optimizer(train, model.parameters()), objective, clock, None)
+    strategy = strategies.strategy_class("allreduce")(engine, JobSpec(train=train), engine.identity)
+    strategy.prepare(model, optim.make_optimizer(train, model.parameters()), Objective(model), clock, None)
     loop = Loop(
-        train=train, engine=engine, strategy=strategy, objective=objective, data=digits, device=device, clock=clock,
+        train=train, strategy=strategy, data=digits, device=device, clock=clock,
+        feed=Feed(digits.train, train, engine.rank, device),
         shards=Shards(len(digits.train), BATCH, rank=engine.rank, ranks=RANKS, seed=0),
         checkpoints=Checkpoints(run.checkpoints, 1), reporter=reporter, control=Control(engine, reporter),
         watchdog=watchdog, wait_limit=300,

@@ -60,6 +60,8 @@ def choose_engine(spec: JobSpec) -> tuple[str, str]:
         return "horovod", "horovodrun starts Horovod"
     if why := next(spec.exchange.conflicts(spec.train.strategy, "horovod"), None):
         return "ddp", why
+    if spec.train.strategy == "admm":
+        return "ddp", "the halves of dual nets send to one another, which Horovod does not offer"
     if spec.launch.launcher in ("torchrun", "greasy", "local"):
         return "ddp", f"{spec.launch.launcher} starts torch.distributed"
     if spec.launch.launcher in ("mpiexec", "poe") or (spec.launch.launcher, spec.queue.scheduler) == (
@@ -214,6 +216,11 @@ def _data(spec: JobSpec) -> Iterator[Finding]:
             yield Finding("error", "data", f"folder {path} does not exist")
     if train.data in _FILE_DATA and not train.data_path:
         yield Finding("error", "data", f"{train.data} is read from files; say where with --data-path FOLDER")
+    if spec.resources.cpus is not None and train.data_workers >= spec.resources.cpus:
+        yield Finding("warning", "data", (
+            f"{train.data_workers} processes prepare batches beside the rank itself, on --cpus {spec.resources.cpus}: "
+            "they will wait for one another"
+        ))  # fmt: skip
 
 
 def _command(spec: JobSpec) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from hpcsynapse.timing import FIELDS, FORMAT, MERGED_NAME, RECORD, VERSION
 
 _HEADER_READ = 4096
 _LISTINGS = 10
+_NAMES = "*-*.steps"  # rank-00000.0.steps, ps-00000.0.steps; not merged.steps
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -61,15 +62,17 @@ class Part:
             return file.read(self.count * RECORD.size)
 
 
-def parts(folder: Path) -> list[Part]:
+def parts(folder: Path, role: str | None = "worker") -> list[Part]:
     """Return the records of every rank and start in a timings folder, by start and rank; torn ends are dropped.
 
-    A file that holds no whole header yet (its rank was killed while opening it) is passed over. A merge that runs
-    meanwhile is seen either before or after, never in between.
+    Parameter servers (role `ps`) are left out unless asked for; None stands for all. A file that holds no whole header
+    yet (its rank was killed while opening it) is passed over. A merge that runs meanwhile is seen either before or
+    after, never in between.
     """
     for _ in range(_LISTINGS):
         try:
-            return _list_parts(folder)
+            found = _list_parts(folder)
+            return [part for part in found if role in (None, part.header.get("role", "worker"))]
         except FileNotFoundError:  # a merge removed what it had joined: look again
             continue
     raise RecordError(f"{folder}: the record files keep changing; read them when the run has ended")
@@ -78,7 +81,7 @@ def parts(folder: Path) -> list[Part]:
 def _list_parts(folder: Path) -> list[Part]:
     # The files are listed before the merged file is read: whatever a merge removes later is in the merged file.
     try:
-        names = [path.name for path in folder.glob("rank-*.steps")]
+        names = [path.name for path in folder.glob(_NAMES)]
     except OSError:
         return []
     found = _merged_parts(folder / MERGED_NAME)
@@ -122,7 +125,7 @@ def merge(folder: Path) -> Path | None:
     Killed at any instant it leaves a folder from which `parts` reads every record once.
     """
     target = folder / MERGED_NAME
-    all_parts = parts(folder)
+    all_parts = parts(folder, role=None)
     if not any(part.path != target for part in all_parts):
         for path in _left_over(folder):
             path.unlink(missing_ok=True)
@@ -154,16 +157,16 @@ def _left_over(folder: Path) -> list[Path]:
     joined = {(part.header.get("file"), part.header.get("started")): part.count
               for part in _merged_parts(folder / MERGED_NAME)}  # fmt: skip
     left = []
-    for path in folder.glob("rank-*.steps"):
+    for path in folder.glob(_NAMES):
         part = _open_part(path)
         if part and joined.get((path.name, part.header.get("started")), -1) >= part.count:
             left.append(path)
     return left
 
 
-def iterate(folder: Path) -> Iterator[tuple[dict[str, Any], tuple[Any, ...]]]:
+def iterate(folder: Path, role: str | None = "worker") -> Iterator[tuple[dict[str, Any], tuple[Any, ...]]]:
     """Yield (description of the rank, one record in the order of FIELDS) for people and small tools."""
-    for part in parts(folder):
+    for part in parts(folder, role):
         for record in RECORD.iter_unpack(part.read()):
             yield part.header, record
 

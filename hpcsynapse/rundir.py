@@ -152,6 +152,11 @@ class RunDirectory:
         return self.path / "metrics.jsonl"
 
     @property
+    def dual(self) -> Path:
+        """Strategy admm: what each half tells of itself, and the files that they exchange."""
+        return self.path / "dual"
+
+    @property
     def secret(self) -> Path:
         """Key with which parameter servers and workers know one another; readable by the owner alone."""
         return self.path / ".secret"
@@ -172,6 +177,14 @@ class RunDirectory:
     def server_log(self, index: int) -> Path:
         """Output of one parameter server."""
         return self.logs / f"ps-{index:05d}.log"
+
+    def server_state(self, index: int) -> Path:
+        """What a parameter server takes up when it is started again."""
+        return self.checkpoints / f"server-{index:05d}.pt"
+
+    def server_counts(self, index: int) -> Path:
+        """Gradients applied and dropped by a parameter server, by worker."""
+        return self.path / f"server-{index:05d}.json"
 
     def evidence(self, attempt: str) -> Path:
         """Folder into which every rank of one start of the job writes where it runs."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
@@ -13,7 +14,7 @@ from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
 from hpcsynapse.fields import at_least, setting, word
 from hpcsynapse.site import SiteSpec
-from hpcsynapse.training import DualOptions, ExchangeOptions, ServerOptions, TrainSpec
+from hpcsynapse.training import SERVED, DualOptions, ExchangeOptions, ServerOptions, TrainSpec
 from hpcsynapse.units import parse_mebibytes, parse_walltime
 
 SCHEDULERS = ("auto", "slurm", "loadleveler", "minotauro", "local")
@@ -23,6 +24,8 @@ _SIGNAL = re.compile(r"([BR]{1,2}:)?(SIG)?[A-Z0-9]+(@\d{1,5})?")
 _MAIL = re.compile(r"[A-Za-z0-9._%+@-]+")
 # An option of sbatch, or a keyword and its value as LoadLeveler and BSC's dialect write them.
 _DIRECTIVE = re.compile(r"-(-[a-z][a-z0-9-]*(=.*)?|[A-Za-z]( .*)?)|[A-Za-z][A-Za-z0-9_.]* = \S.*")
+# A host, or several as Slurm abbreviates them (sbatch(1), --exclude); a slash would make it the name of a file.
+_HOSTS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]|\[[0-9][0-9,-]*\])*")
 # Variables that belong to the queue or the launcher; setting them would misplace ranks.
 _RESERVED = re.compile(
     r"(SLURM|SBATCH|SRUN|PMIX?|OMPI_COMM|LOADL|HPCSYNAPSE)_.*|MP_CHILD|MP_PROCS|MPI_LOCALRANKID|"
@@ -57,6 +60,11 @@ def _check_env(name: str, key: str) -> None:
 def _check_comment(name: str, value: str) -> None:
     if len(value.encode()) > 1000:  # slurmctld refuses more than 1024 bytes
         raise SpecError(f"{name}: {len(value.encode())} bytes are too many for a queue's comment; at most 1000")
+
+
+def _check_hosts(name: str, value: str) -> None:
+    if not _HOSTS.fullmatch(value) or len(value) > 1000:
+        raise SpecError(f"{name}: {value!r} is not a host or a range of hosts; write for example node07 or node[1-3,5]")
 
 
 def _check_argument(name: str, value: str) -> None:
@@ -123,6 +131,7 @@ class QueueOptions:
         None, "signal before the time limit, e.g. USR1@120: finish the step and save", check=_check_signal
     )
     requeue: bool | None = setting(None, "let the queue start the job again after a node failure")
+    exclude: tuple[str, ...] = setting((), "host not to use, also node[1-3] (repeatable)", check=_check_hosts)
     dependency: str | None = setting(None, "start after other jobs, e.g. afterok:123", check=word)
     hint: str | None = setting(None, "binding hint, e.g. nomultithread", check=word)
     extra_directives: tuple[str, ...] = setting(
@@ -229,6 +238,13 @@ class JobSpec:
 
     def _check_training(self) -> None:
         world, train = self.resources.world_size, self.train
+        for conflict in chain(
+            self.exchange.conflicts(train.strategy, train.engine),
+            self.dual.conflicts(train.strategy, train.engine, world),
+        ):
+            raise SpecError(conflict)
+        if self.served:
+            self._check_servers()
         if train.strategy == "single" and world > 1:
             raise SpecError(
                 f"train.strategy = 'single' runs one rank, but {self.resources.nodes} nodes x "
@@ -242,6 +258,33 @@ class JobSpec:
             raise SpecError(
                 f"launch.launcher = 'local' starts no MPI, but train.engine = {train.engine!r}; use --launcher mpirun"
             )
+
+    def _check_servers(self) -> None:
+        launcher, strategy, needed = self.launch.launcher, self.train.strategy, self.ps.needed
+        if launcher not in ("auto", "greasy"):
+            raise SpecError(
+                f"launch.launcher = {launcher!r} starts no parameter servers, which train.strategy = {strategy!r} "
+                "needs; use --launcher greasy (it needs no Greasy: srun or this machine will do)"
+            )
+        if self.train.engine not in ("auto", "ddp"):
+            raise SpecError(f"train.engine = {self.train.engine!r} does not go with strategy {strategy}; leave it out")
+        if needed is not None and needed > self.resources.world_size:
+            raise SpecError(f"ps.needed = {needed} gradients, but there are {self.resources.world_size} workers")
+
+    @property
+    def label(self) -> str:
+        """The strategy's name with those of its options that are not the defaults, as reports tell runs apart."""
+        return self.dual.label() if self.train.strategy == "admm" else self.exchange.label(self.train.strategy)
+
+    @property
+    def served(self) -> bool:
+        """Whether the built-in trainer runs with parameter servers."""
+        return not self.command and self.train.strategy in SERVED
+
+    @property
+    def allocated_nodes(self) -> int:
+        """Nodes that the queue is asked for: those of the ranks, and those of parameter servers alone."""
+        return self.resources.nodes + (self.ps.server_nodes if self.served else 0)
 
     @property
     def threads(self) -> int:

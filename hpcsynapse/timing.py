@@ -51,6 +51,7 @@ class StepRecorder:
     `with recorder.step(samples=64, loss=value):` around a step is enough; `recorder.mark("forward")` inside gives
     the time since the last mark to a phase. `description` is added to the first line of the file. Without
     arguments run directory, rank and world size come from the environment that hpcsynapse gives to every rank.
+    A parameter server records its updates with `role="ps"`, in a file of that name, and its index as the rank.
     A recorder belongs to one thread. Cost: see benchmarks/recorder.py.
     """
 
@@ -60,6 +61,7 @@ class StepRecorder:
         *,
         rank: int | None = None,
         warmup: int = 10,
+        role: str = "worker",
         **description: object,
     ) -> None:
         environ = os.environ
@@ -67,8 +69,9 @@ class StepRecorder:
         self.rank = int(environ.get("RANK", "0")) if rank is None else rank
         target = Path(folder) if folder is not None else Path(run or ".") / "timings"
         target.mkdir(parents=True, exist_ok=True)
-        self.path = target / f"rank-{self.rank:05d}.{environ.get('HPCSYNAPSE_ATTEMPT', '0')}.steps"
-        self.header = self._describe(description)
+        name = "rank" if role == "worker" else role
+        self.path = target / f"{name}-{self.rank:05d}.{environ.get('HPCSYNAPSE_ATTEMPT', '0')}.steps"
+        self.header = self._describe({"role": role, **description})
         self._warmup = warmup
         self._written = 0
         self._buffer = bytearray(RECORD.size * _BUFFER_RECORDS)

@@ -8,16 +8,17 @@ from hpcsynapse.cli.options import runs_option
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="RUN...")
+@click.argument("names", nargs=-1, required=True, metavar="RUN|STUDY...")
 @runs_option
 def command(names: tuple[str, ...], runs: str | None) -> None:
     """Tell the queue to end runs now; `stop` is gentler and saves a checkpoint."""
     from hpcsynapse import submission
-    from hpcsynapse.rundir import FINAL_STATES, RunDirectory
+    from hpcsynapse.rundir import FINAL_STATES
     from hpcsynapse.status import request_cancel, statuses
+    from hpcsynapse.study.folder import find_runs
 
     folder = submission.runs_folder(runs)
-    for run in [RunDirectory.find(folder, name) for name in names]:
+    for run in reversed(find_runs(folder, names)):  # the last first: others of a study wait for those before them
         state = statuses([run])[0].state
         if state in FINAL_STATES:
             click.echo(f"run {run.name} has ended already: {state}")

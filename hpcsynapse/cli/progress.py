@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -29,6 +31,8 @@ def describe(status: RunStatus) -> str:
         if isinstance(progress.get(key), (int, float)):
             words.append(form.format(progress[key]))
     words.extend(f"{key} {value:.4f}" for key, value in _metrics(progress).items() if key != "loss")
+    if isinstance(progress.get("remark"), str) and progress["remark"]:
+        words.append(" ".join(progress["remark"].split()))
     if isinstance(progress.get("eta_s"), (int, float)) and status.state not in FINAL_STATES:
         words.append(f"{format_seconds(progress['eta_s'])} left")
     if status.reason:
@@ -46,24 +50,15 @@ def _metrics(progress: dict[str, Any]) -> dict[str, float]:
 def follow(run: RunDirectory, *, to_stderr: bool = False) -> int:
     """Show a run until it has ended; return 0 when it finished or was stopped, else 1.
 
-    The run's files are read all the time, the queue is asked with growing pauses; Ctrl-C leaves the run alone.
+    Ctrl-C leaves the run alone.
     """
-    terminal = (sys.stderr if to_stderr else sys.stdout).isatty()
-    pause, due, last, ended = _FIRST_PAUSE, 0.0, "", None
+    terminal, last = (sys.stderr if to_stderr else sys.stdout).isatty(), ""
     try:
-        while True:
-            exit_file = read_json(run.exit)
-            if exit_file != ended or time.monotonic() >= due:
-                answers, ended = ask_queues([run]), exit_file
-                due, pause = time.monotonic() + pause, min(pause * 1.3, _LAST_PAUSE)
-            status = statuses([run], answers)[0]
+        for (status,) in watch([run]):
             line = describe(status)
             if line != last:
-                _show(line, terminal, to_stderr)
+                show(line, terminal, to_stderr)
                 last = line
-            if status.state in FINAL_STATES:
-                break
-            time.sleep(_LOOK)
     except KeyboardInterrupt:
         click.echo(f"\nrun {run.name} goes on; see: hpcsynapse status {run.name}", err=True)
         return 130
@@ -73,7 +68,27 @@ def follow(run: RunDirectory, *, to_stderr: bool = False) -> int:
     return 0 if status.state in ("FINISHED", "STOPPED") else 1
 
 
-def _show(line: str, terminal: bool, to_stderr: bool) -> None:
+def watch(runs: Sequence[RunDirectory], limit: float = math.inf) -> Iterator[list[RunStatus]]:
+    """Yield the states of runs again and again, until all have ended or `limit` seconds have passed.
+
+    The runs' files are read all the time, their queues are asked with growing pauses.
+    """
+    pause, due, end = _FIRST_PAUSE, 0.0, time.monotonic() + limit
+    ended: list[dict[str, Any] | None] = []
+    while True:
+        exit_files = [read_json(run.exit) for run in runs]
+        if exit_files != ended or time.monotonic() >= due:
+            answers, ended = ask_queues(runs), exit_files
+            due, pause = time.monotonic() + pause, min(pause * 1.3, _LAST_PAUSE)
+        found = statuses(runs, answers)
+        yield found
+        if all(status.state in FINAL_STATES for status in found) or time.monotonic() >= end:
+            return
+        time.sleep(_LOOK)
+
+
+def show(line: str, terminal: bool, to_stderr: bool) -> None:
+    """Print a line; on a terminal it takes the place of the one before."""
     if not terminal:
         click.echo(line, err=to_stderr)
         return

@@ -60,7 +60,7 @@ def describe(name: str, headers: Iterable[Mapping[str, Any]], run: RunDirectory 
     attempt = [header for header in known if header.get("attempt") == newest.get("attempt")]
     return RunDescription(
         name=name,
-        strategy=fact("strategy"),
+        strategy=str(newest.get("exchange") or fact("strategy")),  # with its options: other ones are another strategy
         engine=fact("engine"),
         model=fact("model", _program(command)),
         data=fact("data"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,9 @@ Group = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """One measured figure; equal groups are compared."""
+
     group: Group
     ranks: int
     nodes: int | None
@@ -40,31 +43,36 @@ def table_report(path: Path, scaling: str = "auto", baseline: str | None = None)
 
     Raises SpecError naming file, line and column of what cannot be read.
     """
-    measure, rows = read_table(path)
+    return Report(points=points_of(str(path), *read_table(path), scaling, baseline))
+
+
+def points_of(
+    where: str, measure: str, rows: Iterable[Row], scaling: str = "auto", baseline: str | None = None
+) -> list[ScalingPoint]:
+    """Return one row per point of measured figures; `where` names them in errors. See `table_report`."""
     smaller_is_better, kind = MEASURES[measure]
     kind = kind if scaling == "auto" else scaling
-    groups: dict[Group, dict[tuple[int, int], list[_Row]]] = {}
+    groups: dict[Group, dict[tuple[int, int], list[Row]]] = {}
     for row in rows:
         groups.setdefault(row.group, {}).setdefault((row.ranks, row.nodes or 0), []).append(row)
-    report = Report()
+    found = []
     for points in groups.values():
-        base = points[_baseline(path, sorted(points), baseline)]
-        for place in sorted(points):
-            report.points.append(_point(points[place], base, measure, smaller_is_better, kind))
-    return report
+        base = points[_baseline(where, sorted(points), baseline)]
+        found += [_point(points[place], base, measure, smaller_is_better, kind) for place in sorted(points)]
+    return found
 
 
-def _baseline(path: Path, places: list[tuple[int, int]], asked: str | None) -> tuple[int, int]:
+def _baseline(where: str, places: list[tuple[int, int]], asked: str | None) -> tuple[int, int]:
     if asked is None:
         return places[0]
     found = [place for place in places if str(place[0]) == asked]
     if not found:
         known = ", ".join(str(ranks) for ranks, _ in places)
-        raise SpecError(f"{path}: --baseline {asked} is not a number of ranks of every group; one has {known}")
+        raise SpecError(f"{where}: --baseline {asked} is not a number of ranks of every group; one has {known}")
     return found[0]
 
 
-def read_table(path: Path) -> tuple[str, list[_Row]]:
+def read_table(path: Path) -> tuple[str, list[Row]]:
     """Return the name of the measured column and the rows; raises SpecError naming line and column."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -102,8 +110,8 @@ def _one_of(path: Path, header: list[str], names: tuple[str, ...]) -> str:
     return found[0]
 
 
-def _row(where: str, cells: dict[str, str], ranks: str, measure: str) -> _Row:
-    return _Row(
+def _row(where: str, cells: dict[str, str], ranks: str, measure: str) -> Row:
+    return Row(
         group=(cells.get("strategy", ""), cells.get("batch", ""), cells.get("model", "")),
         ranks=_count(where, ranks, cells[ranks]),
         nodes=_count(where, "nodes", cells["nodes"]) if cells.get("nodes") else None,
@@ -127,7 +135,7 @@ def _positive(where: str, name: str, text: str) -> float:
     return value
 
 
-def _point(rows: list[_Row], base: list[_Row], measure: str, smaller_is_better: bool, kind: str) -> ScalingPoint:
+def _point(rows: list[Row], base: list[Row], measure: str, smaller_is_better: bool, kind: str) -> ScalingPoint:
     mine, theirs = of_repeats([row.value for row in rows]), of_repeats([row.value for row in base])
     gain = ratio(theirs, mine) if smaller_is_better else ratio(mine, theirs)
     if rows is base:
@@ -143,6 +151,7 @@ def _point(rows: list[_Row], base: list[_Row], measure: str, smaller_is_better: 
         data="",
         nodes=first.nodes,
         ranks=first.ranks,
+        baseline_strategy=base[0].group[0],
         baseline_ranks=base[0].ranks,
         scaling=kind,
         batch_per_rank=int(batch) if batch.isascii() and batch.isdecimal() else None,

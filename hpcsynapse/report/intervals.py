@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 LEVEL = 0.95
+NORMAL = 1.959964  # half that interval of a normal distribution, in standard deviations
 BLOCKS = 10
 MIN_BLOCK = 3
 

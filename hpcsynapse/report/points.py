@@ -16,7 +16,8 @@ FEW_STEPS = 30
 UNSTABLE = 0.10
 
 
-def _column(meaning: str) -> Any:
+def column(meaning: str) -> Any:
+    """Declare a field that is a column of a table, with what it means."""
     return dataclasses.field(metadata={"meaning": meaning})
 
 
@@ -24,34 +25,35 @@ def _column(meaning: str) -> Any:
 class ScalingPoint:
     """One row of a scaling report; the fields, in this order, are its columns. None: not known."""
 
-    strategy: str = _column("how the ranks worked together")
-    engine: str = _column("what moved the data")
-    model: str = _column("model, or the program of a user's own command")
-    data: str = _column("data set")
-    nodes: int | None = _column("nodes")
-    ranks: int = _column("ranks that trained")
-    baseline_ranks: int = _column("ranks of the point that speedup and efficiency refer to")
-    scaling: str = _column("strong: equal global batch; weak: equal batch per rank")
-    batch_per_rank: float | None = _column("samples of a rank in a step, median")
-    global_batch: float | None = _column("samples of all ranks in a step, median")
-    repeats: int = _column("runs combined in this row, by geometric mean")
-    steps: int | None = _column("measured steps of all repeats, without warm-up")
-    step_time_s: float | None = _column("median over steps of the slowest rank's time; asynchronous: of one worker")
-    step_time_s_low: float | None = _column("lower end of its 95 % interval")
-    step_time_s_high: float | None = _column("upper end of its 95 % interval")
-    epoch_time_s: float | None = _column("full epoch without validation and checkpoints")
-    throughput: float | None = _column("samples per second of all ranks")
-    speedup: float = _column("strong: time of the baseline / time; weak: throughput / throughput of the baseline")
-    speedup_low: float | None = _column("lower end of its 95 % interval")
-    speedup_high: float | None = _column("upper end of its 95 % interval")
-    efficiency: float = _column("speedup / (ranks / baseline_ranks), a fraction")
-    efficiency_low: float | None = _column("lower end of its 95 % interval")
-    efficiency_high: float | None = _column("upper end of its 95 % interval")
-    start_up_s: float | None = _column(
+    strategy: str = column("how the ranks worked together")
+    engine: str = column("what moved the data")
+    model: str = column("model, or the program of a user's own command")
+    data: str = column("data set")
+    nodes: int | None = column("nodes")
+    ranks: int = column("ranks that trained")
+    baseline_strategy: str = column("strategy of the point that speedup and efficiency refer to")
+    baseline_ranks: int = column("ranks of the point that speedup and efficiency refer to")
+    scaling: str = column("strong: equal global batch; weak: equal batch per rank")
+    batch_per_rank: float | None = column("samples of a rank in a step, median")
+    global_batch: float | None = column("samples of all ranks in a step, median")
+    repeats: int = column("runs combined in this row, by geometric mean")
+    steps: int | None = column("measured steps of all repeats, without warm-up")
+    step_time_s: float | None = column("median over steps of the slowest rank's time; asynchronous: of one worker")
+    step_time_s_low: float | None = column("lower end of its 95 % interval")
+    step_time_s_high: float | None = column("upper end of its 95 % interval")
+    epoch_time_s: float | None = column("full epoch without validation and checkpoints")
+    throughput: float | None = column("samples per second of all ranks")
+    speedup: float = column("strong: time of the baseline / time; weak: throughput / throughput of the baseline")
+    speedup_low: float | None = column("lower end of its 95 % interval")
+    speedup_high: float | None = column("upper end of its 95 % interval")
+    efficiency: float = column("speedup / (ranks / baseline_ranks), a fraction")
+    efficiency_low: float | None = column("lower end of its 95 % interval")
+    efficiency_high: float | None = column("upper end of its 95 % interval")
+    start_up_s: float | None = column(
         "from the start of rank 0 to the first step: imports, meeting the others, reading data"
     )
-    accuracy: float | None = _column("accuracy on the test data, a fraction")
-    flags: str = _column("remarks, separated by blanks")
+    accuracy: float | None = column("accuracy on the test data, a fraction")
+    flags: str = column("remarks, separated by blanks")
 
 
 COLUMNS: dict[str, str] = {item.name: item.metadata["meaning"] for item in dataclasses.fields(ScalingPoint)}

@@ -7,11 +7,14 @@ as the step of a worker is not a step of the whole. Always efficiency = speedup 
 
 A group is what shares strategy, engine, model and data; runs that differ in optimizer, device or threads are kept
 apart with a warning. The baseline of a group is the `single` run of the same model, data, conditions and batch where
-there is one, else the group's smallest number of ranks.
+there is one, else the group's smallest number of ranks. Any other strategy can take the place of `single`: then all
+groups refer to its smallest number of ranks, of their own engine where it ran on that, so that a strategy which is slow
+already on one rank does not look good for staying so.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,30 +29,44 @@ Series = tuple[str, str, str, str, str, str, str]  # strategy, engine, model, da
 _CONDITIONS = ("optimizer", "hardware", "threads")
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Points that may be compared, their baseline, and whether that shows strong or weak scaling."""
+
+    baseline: Point
+    points: tuple[Point, ...]
+    kind: str
+
+
 @dataclass(slots=True)
 class Report:
     """The rows of a report and what their reader has to be told."""
 
     points: list[ScalingPoint] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+    compared: list[Compared] = field(default_factory=list)
 
 
 def scaling_report(runs: Iterable[LoadedRun], scaling: str = "auto", baseline: str | None = None) -> Report:
     """Return one row per point of the runs.
 
-    `scaling` is auto, strong or weak; `baseline` the name of a run or a number of ranks.
+    `scaling` is auto, strong or weak; `baseline` the name of a run, a number of ranks, or a strategy.
     Raises SpecError where strong and weak scaling cannot be told apart, or the baseline is not among the runs.
     """
     series = _series(runs)
     report = Report(warnings=_unlike(list(series)))
     singles = {key: points for key, points in series.items() if key[0] == SINGLE}
+    common = SINGLE
+    if baseline in {key[0] for key in series}:
+        common, baseline = str(baseline), None
+    commons = {key: points for key, points in series.items() if key[0] == common}
     used: dict[int, str] = {}
-    rows: list[ScalingPoint] = []
     asked = _Baseline(baseline, [name for points in series.values() for point in points for name in point.names])
     for key, points in series.items():
-        if key[0] == SINGLE:
+        if key[0] == SINGLE == common:
             continue
-        partners = _partners(key, points, singles, report.warnings)
+        partners = [] if key[0] == common else _partners(key, points, commons, report.warnings)
         kind = scaling if scaling != "auto" else _detect(key, points, partners)
         matching = 0
         for batch in dict.fromkeys(_batch(kind)(point) for point in points):
@@ -57,16 +74,15 @@ def scaling_report(runs: Iterable[LoadedRun], scaling: str = "auto", baseline: s
             baselines = [point for point in partners if _batch(kind)(point) == batch]
             matching += len(baselines)
             used.update({id(point): kind for point in baselines})
-            rows += _rows(own, asked.choose(baselines, own, report.warnings), kind)
+            report.compared.append(Compared(asked.choose(baselines, own, report.warnings), tuple(own), kind))
         if partners and not matching:
             report.warnings.append(_no_match(kind, points, partners))
     kinds = set(used.values())
     lone = kinds.pop() if len(kinds) == 1 else scaling if scaling != "auto" else "strong"
-    for points in singles.values():
-        for point in points:
-            rows += _rows([point], point, used.get(id(point), lone))
+    for point in itertools.chain(*singles.values()) if common == SINGLE else ():
+        report.compared.append(Compared(point, (point,), used.get(id(point), lone)))
     asked.check_used([point for points in singles.values() for point in points])
-    report.points = sorted(rows, key=_order)
+    report.points = sorted((row for one in report.compared for row in rows_of(one)), key=_order)
     return report
 
 
@@ -99,12 +115,15 @@ def _title(key: Series) -> str:
     return " / ".join(part for part in key[:4] if part) or "runs"
 
 
-def _partners(key: Series, points: list[Point], singles: dict[Series, list[Point]], warnings: list[str]) -> list[Point]:
-    """Return the single-process points that may be the baseline of a series."""
+def _partners(key: Series, points: list[Point], commons: dict[Series, list[Point]], warnings: list[str]) -> list[Point]:
+    """Return the points of the common strategy that may be the baseline of a series."""
     found: list[Point] = []
-    for other, candidates in singles.items():
+    same_engine = any(other[1:] == key[1:] for other in commons)
+    for other, candidates in commons.items():
         if other[2:] == key[2:]:
-            found += candidates
+            fewest = min(point.ranks for point in candidates)
+            chosen = [point for point in candidates if point.ranks == fewest]
+            found += chosen if other[1] == key[1] or not same_engine else []
         elif other[2:4] == key[2:4]:
             warnings.append(
                 f"{_title(key)}: run {candidates[0].names[0]!r} is not its baseline, "
@@ -183,13 +202,14 @@ class _Baseline:
             raise SpecError(f"--baseline {self.asked}: no point that can be compared has that name or number of ranks")
 
 
-def _rows(points: list[Point], baseline: Point, kind: str) -> list[ScalingPoint]:
-    together = [baseline, *points]
-    if kind == "weak" or any(point.asynchronous for point in together):
+def rows_of(one: Compared) -> list[ScalingPoint]:
+    """Return a row for every point, in their order."""
+    together = [one.baseline, *one.points]
+    if one.kind == "weak" or any(point.asynchronous for point in together):
         quantity = "throughput"
     else:
         quantity = "epoch_time" if all(point.epochs_measured for point in together) else "step_time"
-    return [_row(point, baseline, kind, quantity) for point in points]
+    return [_row(point, one.baseline, one.kind, quantity) for point in one.points]
 
 
 def _speedup(point: Point, baseline: Point, quantity: str) -> tuple[float, tuple[float, float] | None]:
@@ -215,6 +235,7 @@ def _row(point: Point, baseline: Point, kind: str, quantity: str) -> ScalingPoin
         data=about.data,
         nodes=point.nodes,
         ranks=point.ranks,
+        baseline_strategy=baseline.first.run.about.strategy,
         baseline_ranks=baseline.ranks,
         scaling=kind,
         batch_per_rank=_plain(point.batch_per_rank),

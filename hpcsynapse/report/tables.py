@@ -1,20 +1,64 @@
-"""A scaling report as CSV, JSON, Markdown and a table for the terminal."""
+"""A report as CSV, JSON, Markdown, LaTeX and a table for the terminal."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from hpcsynapse.report.points import COLUMNS, ScalingPoint
+from hpcsynapse.report import convergence, dual, points, traffic
 
-_RATIOS = ("speedup",)
-_FRACTIONS = ("efficiency", "accuracy")
-# Columns of the tables for people: heading, and the field it shows (an interval is set behind its value).
-_SHOWN = (
+_RATIOS = ("speedup", "amdahl_speedup", "usl_speedup", "measured_speedup")
+_FRACTIONS = (
+    "efficiency", "accuracy", "target", "final_accuracy", "accuracy_at_equal_samples", "accuracy_at_equal_exchanges",
+    "dead", "left_out_error", "amdahl_left_out_error", "usl_left_out_error",
+)  # fmt: skip
+_SECONDS = (
+    "step_time_s", "epoch_time_s", "start_up_s", "time_to_target_s", "seconds", "compute_s", "communicate_s",
+)  # fmt: skip
+_TEXTS = (
+    "strategy",
+    "engine",
+    "model",
+    "data",
+    "baseline_strategy",
+    "scaling",
+    "settings",
+    "flags",
+    "run",
+    "host",
+    "processes",
+    "counted",
+    "transport",
+    "verdict",
+    "part",
+    "device",
+    "device_name",
+    "phase",
+    "devices",
+    "last_seen",
+)
+
+
+_TEX = {letter: "\\" + letter for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "[": "{[}",  # behind the end of a row it would begin an option
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A kind of table: all columns, and those for people as heading and field; an interval is set behind its value."""
+
+    columns: tuple[str, ...]
+    shown: tuple[tuple[str, str], ...]
+
+
+SCALING = Layout(tuple(points.COLUMNS), (
     ("strategy", "strategy"),
     ("engine", "engine"),
     ("model", "model"),
@@ -22,6 +66,7 @@ _SHOWN = (
     ("scaling", "scaling"),
     ("nodes", "nodes"),
     ("ranks", "ranks"),
+    ("against", "baseline_strategy"),
     ("baseline", "baseline_ranks"),
     ("batch/rank", "batch_per_rank"),
     ("runs", "repeats"),
@@ -34,57 +79,134 @@ _SHOWN = (
     ("start-up", "start_up_s"),
     ("accuracy", "accuracy"),
     ("remarks", "flags"),
-)
-_TEXTS = ("strategy", "engine", "model", "data", "scaling", "flags")
+))  # fmt: skip
+CONVERGENCE = Layout(tuple(convergence.COLUMNS), (
+    ("strategy", "strategy"),
+    ("engine", "engine"),
+    ("model", "model"),
+    ("data", "data"),
+    ("nodes", "nodes"),
+    ("ranks", "ranks"),
+    ("batch/rank", "batch_per_rank"),
+    ("runs", "repeats"),
+    ("target", "target"),
+    ("reached", "reached"),
+    ("samples to it", "samples_to_target"),
+    ("time to it", "time_to_target_s"),
+    ("at the end", "final_accuracy"),
+    ("samples/s", "throughput"),
+    ("settings", "settings"),
+))  # fmt: skip
+
+TRAFFIC = Layout(tuple(traffic.COLUMNS), (
+    ("run", "run"),
+    ("strategy", "strategy"),
+    ("nodes", "nodes"),
+    ("host", "host"),
+    ("processes", "processes"),
+    ("sent MB/s", "sent_mb_s"),
+    ("received MB/s", "received_mb_s"),
+    ("sent MB", "sent_mb"),
+    ("received MB", "received_mb"),
+    ("over", "seconds"),
+    ("counted", "counted"),
+))  # fmt: skip
 
 
-def to_csv(points: Iterable[ScalingPoint]) -> str:
+DUAL = Layout(tuple(dual.COLUMNS), (
+    ("run", "run"),
+    ("strategy", "strategy"),
+    ("transport", "transport"),
+    ("exchanges", "exchanges"),
+    ("samples", "samples"),
+    ("accuracy", "accuracy"),
+    ("at equal samples", "accuracy_at_equal_samples"),
+    ("at equal exchanges", "accuracy_at_equal_exchanges"),
+    ("loss net1", "net1_loss"),
+    ("loss net2", "net2_loss"),
+    ("norm at first", "norm_first"),
+    ("norm", "norm"),
+    ("dead", "dead"),
+    ("verdict", "verdict"),
+    ("bytes to net2", "bytes_forward"),
+    ("bytes back", "bytes_back"),
+    ("memory net1", "net1_memory"),
+    ("memory net2", "net2_memory"),
+    ("on device net1", "net1_device_memory"),
+    ("on device net2", "net2_device_memory"),
+    ("batch single", "single_batch"),
+    ("batch net1", "net1_batch"),
+    ("batch net2", "net2_batch"),
+))  # fmt: skip
+
+
+def to_csv(rows: Iterable[Any], layout: Layout = SCALING) -> str:
     """Return RFC 4180 CSV with all columns; numbers in full precision, unknown values empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for point in points:
-        writer.writerow(asdict(point).values())
+    writer.writerow(layout.columns)
+    for row in rows:
+        writer.writerow(_table(row).values())
     return text.getvalue()
 
 
-def to_json(points: Iterable[ScalingPoint]) -> str:
+def to_json(rows: Iterable[Any], layout: Layout = SCALING) -> str:
     """Return a JSON list with one object per row; unknown values are null."""
-    return json.dumps([asdict(point) for point in points], indent=1, allow_nan=False) + "\n"
+    return json.dumps([_table(row) for row in rows], indent=1, allow_nan=False) + "\n"
 
 
-def to_markdown(points: Sequence[ScalingPoint]) -> str:
+def to_markdown(rows: Sequence[Any], layout: Layout = SCALING) -> str:
     """Return a Markdown table, rounded for people."""
-    headings, rows, right = _cells(points)
+    headings, cells, right = cells_of(rows, layout)
     rule = ["---:" if is_right else "---" for is_right in right]
-    lines = [headings, rule, *[[cell.replace("|", "\\|") for cell in row] for row in rows]]
+    lines = [headings, rule, *[[cell.replace("|", "\\|") for cell in row] for row in cells]]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def to_terminal(points: Sequence[ScalingPoint]) -> str:
+def to_latex(rows: Sequence[Any], layout: Layout = SCALING) -> str:
+    r"""Return a tabular of the package booktabs, rounded for people."""
+    headings, cells, right = cells_of(rows, layout)
+    lines = [" & ".join(map(_tex, line)) + r" \\" for line in [headings, *cells]]
+    columns = "".join("r" if is_right else "l" for is_right in right)
+    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+    return "\n".join(["% needs \\usepackage{booktabs}", *body, r"\end{tabular}"]) + "\n"
+
+
+def _tex(text: str) -> str:
+    """Return a text as LaTeX prints it; what stands in records is from outside."""
+    return "".join(_TEX.get(letter, letter if letter.isprintable() else " ") for letter in text)
+
+
+def to_terminal(rows: Sequence[Any], layout: Layout = SCALING) -> str:
     """Return an aligned table, rounded for people; columns without any value are left out."""
-    headings, rows, right = _cells(points)
-    widths = [max(len(line[index]) for line in [headings, *rows]) for index in range(len(headings))]
+    headings, cells, right = cells_of(rows, layout)
+    widths = [max(len(line[index]) for line in [headings, *cells]) for index in range(len(headings))]
     lines = []
-    for line in [headings, *rows]:
-        cells = zip(line, widths, right, strict=True)
-        lines.append("  ".join(cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in cells))
+    for line in [headings, *cells]:
+        parts = zip(line, widths, right, strict=True)
+        lines.append("  ".join(cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in parts))
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
-WRITERS: dict[str, Callable[[Sequence[ScalingPoint]], str]] = {
+WRITERS: dict[str, Callable[[Sequence[Any], Layout], str]] = {
     "csv": to_csv,
     "json": to_json,
     "markdown": to_markdown,
+    "latex": to_latex,
     "text": to_terminal,
 }
 
 
-def _cells(points: Sequence[ScalingPoint]) -> tuple[list[str], list[list[str]], list[bool]]:
-    tables = [asdict(point) for point in points]
-    shown = [(title, name) for title, name in _SHOWN if any(table[name] not in (None, "") for table in tables)]
-    rows = [[_cell(table, name) for _, name in shown] for table in tables]
-    return [title for title, _ in shown], rows, [name not in _TEXTS for _, name in shown]
+def _table(row: Any) -> dict[str, Any]:
+    return dict(row) if isinstance(row, Mapping) else asdict(row)
+
+
+def cells_of(rows: Sequence[Any], layout: Layout) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Return headings, the cells of every row, and which columns hold numbers; columns without a value are left out."""
+    tables = [_table(row) for row in rows]
+    shown = [(title, name) for title, name in layout.shown if any(table[name] not in (None, "") for table in tables)]
+    cells = [[_cell(table, name) for _, name in shown] for table in tables]
+    return [title for title, _ in shown], cells, [name not in _TEXTS for _, name in shown]
 
 
 def _cell(table: dict[str, Any], name: str) -> str:
@@ -97,19 +219,21 @@ def _cell(table: dict[str, Any], name: str) -> str:
 
 
 def _number(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, (str, int)):
         return str(value)
     if name in _FRACTIONS:
         return f"{100 * value:.1f}%"
     if name in _RATIOS:
         return f"{value:.2f}x"
-    if name in ("step_time_s", "epoch_time_s", "start_up_s"):
+    if name in _SECONDS:
         return _seconds(value)
     return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
 
 
 def _seconds(value: float) -> str:
     for limit, factor, unit in ((1e-3, 1e6, "us"), (1.0, 1e3, "ms")):
-        if value < limit:
+        if abs(value) < limit:
             return f"{value * factor:.4g} {unit}"
     return f"{value:.4g} s" if value < 10_000 else f"{value:.0f} s"

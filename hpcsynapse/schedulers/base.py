@@ -56,6 +56,10 @@ class Scheduler(ABC):
         """Return the words between command and job file that say what no line of the job file can say here."""
         return []
 
+    def after_options(self, job_id: str) -> list[str]:
+        """Return the words there that make a job wait until another has ended, however it ends; raises SpecError."""
+        raise SpecError(f"{self.name} cannot let one job wait for another; say --no-chain")
+
     @abstractmethod
     def parse_job_id(self, stdout: str) -> str:
         """Return the job id in what the submit command printed; raises SchedulerOutputError."""

@@ -34,7 +34,7 @@ class LoadLeveler(Scheduler):
     template = "loadleveler/job.ll.j2"
     job_id_variable = "${LOADL_STEP_ID}"
     restart_suffix = ".$(date +%s)"  # LoadLeveler counts no restarts
-    lacks = ("queue.qos", "queue.reservation", "queue.signal", "queue.dependency", "queue.hint")
+    lacks = ("queue.qos", "queue.reservation", "queue.signal", "queue.exclude", "queue.dependency", "queue.hint")
 
     def refuse(self, spec: JobSpec) -> None:
         """Refuse what LoadLeveler lacks; nodes with GPUs must be known by class or feature, since it counts none."""

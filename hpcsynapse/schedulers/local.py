@@ -33,6 +33,7 @@ class Local(Scheduler):
     job_file = "job.sh"
     template = "local/job.sh.j2"
     job_id_variable = "${HPCSYNAPSE_LOCAL_JOB}"
+    lacks = ("queue.exclude",)
 
     def submit_command(self, script: Path) -> list[str]:
         """Return the command that starts the script in a session of its own and prints the id."""

@@ -34,7 +34,8 @@ class MinoTauro(Scheduler):
     template = "minotauro/job.cmd.j2"
     job_id_variable = "${SLURM_JOB_ID}"
     restart_suffix = ".${SLURM_RESTART_COUNT:-0}"
-    lacks = ("queue.qos", "queue.mail_user", "queue.mail_type", "queue.comment", "queue.signal", "queue.hint")
+    lacks = ("queue.qos", "queue.mail_user", "queue.mail_type", "queue.comment", "queue.signal", "queue.exclude",
+             "queue.hint")  # fmt: skip
 
     def refuse(self, spec: JobSpec) -> None:
         """Refuse what the dialect lacks, and a memory request that the site does not say to leave out."""
@@ -49,6 +50,10 @@ class MinoTauro(Scheduler):
     def submit_options(self, dependency: str | None) -> list[str]:
         """Return `-dep afterok:ID:ID`, which no directive can say."""
         return ["-dep", dependency] if dependency else []
+
+    def after_options(self, job_id: str) -> list[str]:
+        """Return the same for one job, however it ends."""
+        return ["-dep", f"afterany:{job_id}"]
 
     def parse_job_id(self, stdout: str) -> str:
         """Return the number, found behind whatever banner a site prints."""

@@ -37,6 +37,10 @@ class Slurm(Scheduler):
         """Return `sbatch --parsable`, which prints `id` or `id;cluster`."""
         return ["sbatch", "--parsable", str(script)]
 
+    def after_options(self, job_id: str) -> list[str]:
+        """Return the dependency, which comes before one in the job file (sbatch(1))."""
+        return [f"--dependency=afterany:{job_id}"]
+
     def parse_job_id(self, stdout: str) -> str:
         """Return the number, found behind whatever banner a site prints."""
         found = _SUBMITTED.findall(stdout)

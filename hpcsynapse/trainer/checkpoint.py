@@ -6,9 +6,11 @@ import logging
 import os
 import re
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -18,6 +20,14 @@ from hpcsynapse.errors import TrainError
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{9,})\.pt")
 _log = logging.getLogger(__name__)
+
+
+class Stateful(Protocol):
+    """A model, an optimizer, or what stands for one."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is to be kept."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,9 +65,13 @@ class Checkpoints:
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
     def save(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, about: dict[str, Any]
-    ) -> Path:
-        """Write a checkpoint of this step, then remove the oldest; raises TrainError when it cannot be written."""
+        self, model: Stateful, optimizer: Stateful, progress: Progress, about: dict[str, Any],
+        extra: Mapping[str, Any] | None = None,
+    ) -> Path:  # fmt: skip
+        """Write a checkpoint of this step, then remove the oldest; raises TrainError when it cannot be written.
+
+        `extra` holds further entries, of a strategy's own.
+        """
         target = self.path(progress.step)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         content = {
@@ -66,6 +80,7 @@ class Checkpoints:
             "optimizer": optimizer.state_dict(),
             "progress": asdict(progress),
             "about": about,
+            **(extra or {}),
         }
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -97,17 +112,27 @@ class Checkpoints:
 
     def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
         """Put the state of a checkpoint into model and optimizer; raises TrainError when they do not fit it."""
-        path = self.path(step)
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            if content["format"] != FORMAT:
-                raise TrainError(f"checkpoint {path}: format {content['format']} is not known to this release")
+        with self.fitting(step):
+            content = self.read(step)
             model.load_state_dict(content["model"])
             optimizer.load_state_dict(content["optimizer"])
             return Progress(**content["progress"])
+
+    def read(self, step: int) -> dict[str, Any]:
+        """Return what a checkpoint holds; raises TrainError when another release wrote it in another way."""
+        content: dict[str, Any] = torch.load(self.path(step), map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise TrainError(f"checkpoint {self.path(step)}: format {content['format']} is not known to this release")
+        return content
+
+    @contextmanager
+    def fitting(self, step: int) -> Iterator[None]:
+        """Turn what goes wrong inside, where the state of a checkpoint is taken up, into a TrainError that names it."""
+        try:
+            yield
         except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
             raise TrainError(
-                f"checkpoint {path} does not fit this model and optimizer; "
+                f"checkpoint {self.path(step)} does not fit this model and optimizer; "
                 f"take another run name, or --set train.resume=false: {error}"
             ) from error
 

@@ -14,11 +14,16 @@ from hpcsynapse.trainer.traffic import Traffic
 
 @dataclass(slots=True)
 class StepResult:
-    """What a strategy tells about one step: the loss (a scalar tensor), samples taken on this rank, staleness."""
+    """What a strategy tells about one step: the loss (a scalar tensor), samples taken on this rank, staleness.
+
+    `advance` is by how many steps the run has gone on: more than one where others went on without this rank, none where
+    they stopped.
+    """
 
     loss: Tensor
     samples: int
     staleness: int = -1
+    advance: int = 1
 
 
 class StepClock:

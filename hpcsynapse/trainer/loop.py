@@ -11,8 +11,9 @@ import torch
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.control import Control
-from hpcsynapse.trainer.data.augment import crop_and_flip
 from hpcsynapse.trainer.data.base import Data
+from hpcsynapse.trainer.data.batches import to_device
+from hpcsynapse.trainer.data.feed import Feed
 from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.optim import Schedule
 from hpcsynapse.trainer.randomness import StepSeeds
@@ -32,6 +33,7 @@ class Loop:
     strategy: Strategy
     data: Data
     shards: Shards
+    feed: Feed
     device: torch.device
     clock: StepClock
     checkpoints: Checkpoints
@@ -52,6 +54,7 @@ class Loop:
 
     def resume(self) -> None:
         """Continue from the newest state that the strategy finds, if there is one."""
+        self.strategy.steps_per_epoch, self.strategy.shards = self.shards.steps, self.shards
         self.progress = self.strategy.resume(self.checkpoints)
         self._saved = self.progress.step or -1
 
@@ -61,6 +64,7 @@ class Loop:
         self.reporter.step, self.reporter.epoch = self.progress.step, self.progress.epoch
         self.reporter.about(epochs=-(-self.total // self.shards.steps))
         self._enter("TRAINING")
+        self._begin_feed()
         while self.progress.step < self.total:
             if self._epoch():
                 self._save()
@@ -69,6 +73,7 @@ class Loop:
         self._enter("TRAINING")
         if self.strategy.finish(self.watchdog.tick):
             self._saved = self._validated = -1
+        self.reporter.active = self.strategy.chief
         if self._validated != self.progress.step:
             self._validate()
         if self.train.checkpoint_every and self._saved != self.progress.step:
@@ -77,37 +82,47 @@ class Loop:
 
     def _epoch(self) -> bool:
         """Train to the end of the epoch or of the run; returns whether a stop was agreed on."""
-        progress, clock, reporter, train = self.progress, self.clock, self.reporter, self.train
+        progress, clock, reporter = self.progress, self.clock, self.reporter
         optimizer, epoch = self.strategy.optimizer, self.progress.epoch
-        first = -(-progress.samples // self.global_batch)  # another number of ranks may have begun the epoch
         self.strategy.model.train()
-        for position in range(first, self.shards.steps):
+        position = self._position()
+        while position < self.shards.steps:
             clock.begin()
             step = progress.step
+            inputs, targets = self.feed.take()
             self._seeds.apply(step)
-            inputs, targets = self.data.train.batch(self.shards.indices(epoch, position))
-            if train.augment:
-                inputs = crop_and_flip(inputs, (train.seed, self.rank, step))
-            inputs = inputs.to(self.device, non_blocking=True)
-            targets = targets.to(self.device, non_blocking=True)
+            inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
             reporter.lr = self._schedule.apply(optimizer, step)
             clock.mark("data")
-            clock.end(step, epoch, self.strategy.step(inputs, targets))
-            progress.step, progress.samples = step + 1, (position + 1) * self.global_batch
-            reporter.step, reporter.loss = step + 1, clock.loss
+            result = self.strategy.step(inputs, targets)
+            clock.end(step, epoch, result)
+            position += result.advance
+            progress.step, progress.samples = min(step + result.advance, self.total), position * self.global_batch
+            if result.advance > 1:
+                self._begin_feed()
+            reporter.step, reporter.loss = progress.step, clock.loss
             reporter.active = self.strategy.chief
             self.watchdog.tick()
-            if self.control.stop_after_step():
+            if self.control.stop_after_step() or self.strategy.stopping:
                 return True
             if progress.step >= self.total:
                 break
         return False
 
+    def _position(self) -> int:
+        """Return the step within the epoch that comes next; another number of ranks may have begun the epoch."""
+        return -(-self.progress.samples // self.global_batch)
+
+    def _begin_feed(self) -> None:
+        epochs, position = divmod(self._position(), self.shards.steps)
+        self.feed.begin(self.shards.tasks(self.progress.epoch + epochs, position, self.progress.step, self.total))
+
     def _after_epoch(self) -> None:
         progress, train = self.progress, self.train
-        if progress.samples >= self.shards.steps * self.global_batch:
+        beyond = progress.samples // self.global_batch - self.shards.steps  # steps of the next epoch, made by others
+        if beyond >= 0:
             self.strategy.after_epoch()
-            progress.epoch, progress.samples = progress.epoch + 1, 0
+            progress.epoch, progress.samples = progress.epoch + 1, beyond * self.global_batch
             self.reporter.epoch = progress.epoch
             if train.validate_every and not progress.epoch % train.validate_every:
                 self._validate()
@@ -137,4 +152,6 @@ class Loop:
     def _enter(self, state: str) -> None:
         self.clock.drain()
         self.watchdog.expect(f"{state} at step {self.progress.step}", self.wait_limit)
+        self.reporter.active = self.strategy.chief
+        self.reporter.about(remark=self.strategy.remark)
         self.reporter.state(state)

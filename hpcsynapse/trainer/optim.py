@@ -12,17 +12,25 @@ from hpcsynapse.errors import TrainError
 from hpcsynapse.training import TrainSpec
 
 
-def make_optimizer(spec: TrainSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer that a description asks for, over the parameters that are trained."""
+def make_optimizer(
+    spec: TrainSpec, parameters: Iterable[nn.Parameter], fused: bool | None = None
+) -> torch.optim.Optimizer:
+    """Return the optimizer that a description asks for, over the parameters that are trained.
+
+    `fused` asks for one pass over memory where torch has it (sgd, adam; on the CPU since torch 2.4, before that it is a
+    RuntimeError).
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise TrainError(f"model {spec.model!r} has no parameter to train")
     lr, decay = spec.lr, spec.weight_decay
     match spec.optimizer:
         case "sgd":
-            return torch.optim.SGD(trained, lr=lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=decay)
+            return torch.optim.SGD(
+                trained, lr=lr, momentum=spec.momentum, nesterov=spec.nesterov, weight_decay=decay, fused=fused
+            )
         case "adam":
-            return torch.optim.Adam(trained, lr=lr, weight_decay=decay)
+            return torch.optim.Adam(trained, lr=lr, weight_decay=decay, fused=fused)
         case "adadelta":
             return torch.optim.Adadelta(trained, lr=lr, weight_decay=decay)
         case "rmsprop":

@@ -19,11 +19,15 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
 
 
-class StepSeeds:
-    """Seeds every generator of this rank for one step."""
+# Steps are fewer than 2^31 (train.steps), so that the numbers drawn by a data set are none of those of the model.
+_DATA = 1 << 31
 
-    def __init__(self, seed: int, rank: int, device: torch.device) -> None:
-        self._base = (seed * 1_000_003 + rank) << 32
+
+class StepSeeds:
+    """Seeds every generator of this rank for one step; what is drawn for its `data` is a stream of its own."""
+
+    def __init__(self, seed: int, rank: int, device: torch.device, *, data: bool = False) -> None:
+        self._base = ((seed * 1_000_003 + rank) << 32) + (_DATA if data else 0)
         self._generators = [torch.default_generator]
         if device.type == "cuda":
             self._generators.append(torch.cuda.default_generators[device.index])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from typing import Any, NoReturn
 
 import torch
@@ -13,11 +12,14 @@ import torch
 from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.spec import JobSpec
 from hpcsynapse.timing import StepRecorder
-from hpcsynapse.trainer import data, devices, engines, models, optim, strategies
+from hpcsynapse.trainer import data, devices, engines, models, optim, strategies, tracebacks
 from hpcsynapse.trainer.checkpoint import Checkpoints
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.cluster import Cluster, parse_arguments
 from hpcsynapse.trainer.control import Control
+from hpcsynapse.trainer.data import staging
+from hpcsynapse.trainer.data.base import Data
+from hpcsynapse.trainer.data.feed import Feed
 from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.identity import Identity
 from hpcsynapse.trainer.loop import Loop
@@ -28,6 +30,7 @@ from hpcsynapse.trainer.strategies.base import Strategy
 from hpcsynapse.trainer.tensorboard import Scalars
 from hpcsynapse.trainer.traffic import Traffic
 from hpcsynapse.trainer.watchdog import Watchdog
+from hpcsynapse.training import TrainSpec
 
 _log = logging.getLogger(__name__)
 
@@ -44,19 +47,18 @@ def main(arguments: list[str] | None = None) -> int:
         run = RunDirectory(path)
         if cluster is not None and cluster.job == "ps":
             _log_as(f"ps {cluster.index}")
-            _serve(run, cluster)
-            return 0
+            return _serve(run, cluster)
         identity = Identity.from_environ() if cluster is None else Identity.of_worker(cluster)
         _log_as(f"rank {identity.rank}")
         spec = run.load_spec()
         reporter = Reporter(run, identity.rank == 0, attempt=os.environ.get("HPCSYNAPSE_ATTEMPT", "0"))
         _train(run, spec, identity, cluster, reporter)
-    except SystemExit:
-        raise
-    except BaseException as error:  # noqa: BLE001 - reported, and the process ends
-        traceback.print_exc()
+    except BaseException as error:
+        if isinstance(error, SystemExit) and reporter is None:  # wrong usage, which argparse has told
+            raise
+        print(tracebacks.render(error), end="", file=sys.stderr, flush=True)
         if reporter is not None:
-            reporter.state("FAILED", f"{type(error).__name__}: {error}")
+            reporter.state("FAILED", tracebacks.describe(error))
         _leave(1)
     return 0
 
@@ -65,12 +67,12 @@ def _log_as(name: str) -> None:
     logging.basicConfig(level=logging.INFO, format=f"[{name}] %(levelname)s %(name)s: %(message)s")
 
 
-def _serve(run: RunDirectory, cluster: Cluster) -> None:
+def _serve(run: RunDirectory, cluster: Cluster) -> int:
     from hpcsynapse.trainer.parameter_server.serve import serve
 
     spec = run.load_spec()
     _configure_torch(spec)
-    serve(run, spec, cluster)
+    return serve(run, spec, cluster)
 
 
 def _train(
@@ -83,14 +85,14 @@ def _train(
     reporter.start()
     _configure_torch(spec)
     device = devices.choose(spec, identity)
+    dataset = _data(train, launch.start_limit, watchdog)
+    feed = Feed(dataset.train, train, identity.rank, device)  # forks, so before the engine
     strategy = _strategy(run, spec, identity, cluster, device, watchdog)
     engine = strategy.engine
     control = Control(engine, reporter)
     control.install()  # after the engine: MPI sets handlers of its own
     reporter.listens = engine.rank == 0
 
-    watchdog.expect("reading data", launch.start_limit)
-    dataset = data.load(train.data, train.data_path, train.data_args)
     mode = dataset.sharding if train.sharding == "auto" else train.sharding
     number, shares = strategy.share
     shards = Shards(len(dataset.train), train.batch, rank=number, ranks=shares, seed=train.seed, mode=mode)
@@ -102,7 +104,7 @@ def _train(
         "model": train.model, "data": train.data, "optimizer": train.optimizer, "batch_per_rank": train.batch,
         "global_batch": train.batch * shares, "threads": spec.threads,
         "parameters": sum(parameter.numel() for parameter in model.parameters()), "steps_per_epoch": shards.steps,
-        "world_size": identity.world_size,
+        "world_size": identity.world_size, "exchange": spec.label,
     }  # fmt: skip
     reporter.about(**facts)
     with _recorder(run, spec, strategy, model, device, facts) as recorder:
@@ -112,7 +114,7 @@ def _train(
         if train.tensorboard and reporter.active:
             reporter.scalars = Scalars(run.tensorboard)
         loop = Loop(
-            train=train, strategy=strategy, data=dataset, shards=shards, device=device, clock=clock,
+            train=train, strategy=strategy, data=dataset, shards=shards, feed=feed, device=device, clock=clock,
             checkpoints=Checkpoints(run.checkpoints, train.keep_checkpoints), reporter=reporter, control=control,
             watchdog=watchdog, wait_limit=launch.wait_limit,
         )  # fmt: skip
@@ -120,12 +122,23 @@ def _train(
         loop.resume()
         state = loop.run()
         watchdog.expect("leaving", launch.wait_limit)
+        feed.close()
         strategy.close()
         engine.close()
     result = {"result": loop.metrics} if loop.metrics else {}
     reporter.state(state, control.reason if state == "STOPPED" else "", **result)
     reporter.close()
     watchdog.stop()
+
+
+def _data(train: TrainSpec, limit: float, watchdog: Watchdog) -> Data:
+    """Return the data set, from a copy on this node where one is asked for."""
+    if train.stage is not None:
+        watchdog.expect("staging data", limit + 5)  # staging itself tells how far it has come
+        train = staging.staged(train, train.stage, limit)
+    watchdog.expect("reading data", limit)
+    seed_all(train.seed)  # a data set that splits its samples at random does so alike on every rank
+    return data.load(train.data, train.data_path, train.data_args)
 
 
 def _strategy(
@@ -144,6 +157,7 @@ def _strategy(
     watchdog.expect(f"starting engine {engine.name}", launch.start_limit + 5)  # the engine names who is missing
     engine.start()
     strategy = kind(engine, spec, identity)
+    strategy.alive = watchdog.tick
     strategy.join(run, cluster)
     return strategy
 

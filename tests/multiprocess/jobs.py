@@ -20,7 +20,7 @@ import torch
 
 from hpcsynapse.rundir import RunDirectory, read_json
 from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
-from hpcsynapse.training import TrainSpec
+from hpcsynapse.training import DualOptions, ExchangeOptions, TrainSpec
 
 HERE = Path(__file__).parent
 LIMIT = 90.0  # seconds for any one run
@@ -126,11 +126,16 @@ class Starter:
     def __init__(self, folder: Path) -> None:
         self.folder, self.jobs = folder, []
 
-    def create(self, name: str, ranks: int = 1, wait_limit: float = 30.0, **train: Any) -> RunDirectory:
+    def create(
+        self, name: str, ranks: int = 1, wait_limit: float = 30.0, exchange: ExchangeOptions | None = None,
+        dual: DualOptions | None = None, **train: Any,
+    ) -> RunDirectory:  # fmt: skip
         """Make the directory of a run of SMALL, changed by the settings given."""
         spec = JobSpec(
             name=name,
             train=TrainSpec(**{"strategy": "single" if ranks == 1 else "allreduce", **SMALL, **train}),
+            exchange=exchange or ExchangeOptions(),
+            dual=dual or DualOptions(),
             resources=ResourceRequest(ranks_per_node=ranks),
             queue=QueueOptions(scheduler="local"),
             launch=LaunchOptions(wait_limit=wait_limit, start_limit=60.0),

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.catalog import DATA
+from hpcsynapse.trainer.data import user
 from hpcsynapse.trainer.data.base import Data, Dataset, MapDataset
-from hpcsynapse.trainer.plugins import load_target, select
+from hpcsynapse.trainer.plugins import check_arguments, load_target, select
+from hpcsynapse.usercode_checks import is_folder
 
 
 def load(name: str, path: str | None, args: Mapping[str, Any]) -> Data:
     """Return a data set; `args` are its options.
 
     A `package.module:attribute` is called as `attribute(path, **args)` and returns a data set with `batch(indices)`
-    or with `__getitem__`, or a pair of them (training, validation). Raises TrainError when files are missing or
-    malformed, naming the file and the offset.
+    or with `__getitem__`, or a pair of them (training, validation); a folder holds bks_dataset.py (`user`). Raises
+    TrainError when files are missing or malformed, naming the file and the offset.
     """
+    if is_folder(name):
+        return user.load(name, path, args)
     builtin = ":" not in name
     loader = select("data set", DATA, name) if builtin else load_target("data set", name)
-    try:
-        inspect.signature(loader).bind(path, **args)
-    except TypeError as error:
-        signature = inspect.signature(loader)
-        raise TrainError(f"data set {name!r}: train.data_args do not fit {signature}: {error}") from None
-    except ValueError:  # a callable without a signature
-        pass
+    check_arguments(f"data set {name!r}: train.data_args", loader, path, **args)
     result = loader(path, **args)
     if isinstance(result, Data):
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.trainer.data.batches import split
 
 Indices = NDArray[np.int64]
 
@@ -24,8 +26,8 @@ class Dataset(Protocol):
         """Return the number of samples."""
         ...
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return inputs (n, ...) float32 and targets (n, ...) of the samples with these numbers."""
+    def batch(self, indices: Indices) -> tuple[Any, Any]:
+        """Return inputs and targets of the samples with these numbers: tensors (n, ...), or lists and dicts of them."""
         ...
 
 
@@ -64,20 +66,21 @@ class ImageDataset:
 
 
 class MapDataset:
-    """A user's data set with `__len__` and `__getitem__`, made to give whole batches."""
+    """A user's data set with `__len__` and `__getitem__`, made to give whole batches.
 
-    def __init__(self, samples: Any) -> None:
-        self.samples = samples
+    Samples are put together by its own method `collate`, else by the function given, else as torch.utils.data does.
+    """
+
+    def __init__(self, samples: Any, collate: Callable[[list[Any]], Any] | None = None, name: str = "") -> None:
+        self.samples, self.name = samples, name or type(samples).__name__
+        self._collate = getattr(samples, "collate", None) or collate or default_collate
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
-        """Return the samples collated as torch.utils.data does by default."""
-        from torch.utils.data import default_collate
-
-        inputs, targets = default_collate([self.samples[int(index)] for index in indices])
-        return inputs, targets
+    def batch(self, indices: Indices) -> tuple[Any, Any]:
+        """Return inputs and targets; raises TrainError when the batch has no such two parts."""
+        return split(self._collate([self.samples[int(index)] for index in indices]), self.name)
 
 
 def folder(name: str, path: str | None) -> Path:

@@ -6,7 +6,6 @@ archive unpacks to.
 
 from __future__ import annotations
 
-import codecs
 import io
 import pickle
 from pathlib import Path
@@ -90,42 +89,61 @@ def read_python(file: Path) -> Arrays:
         raise TrainError(f"{file}: not a batch of the Python version, at offset {stream.tell()}: {error}") from None
     if not isinstance(table, dict) or not {b"data", b"labels"} <= table.keys():
         raise TrainError(f"{file}: offset 0: no dictionary with 'data' and 'labels'")
-    images = table[b"data"]
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != (_PIXELS,):
+    images = table[b"data"].values if isinstance(table[b"data"], _Pixels) else None
+    if images is None or images.shape[1:] != (_PIXELS,):
         raise TrainError(f"{file}: 'data' is not an array (n, {_PIXELS}) of bytes")
-    try:
-        labels = np.asarray(table[b"labels"], dtype=np.int64)
-    except (TypeError, ValueError, OverflowError):
-        raise TrainError(f"{file}: 'labels' is not a list of numbers") from None
-    if labels.shape != (len(images),) or not len(images):
-        raise TrainError(f"{file}: {len(images)} images, but labels of shape {labels.shape}")
-    if labels.min() < 0 or labels.max() >= CLASSES:
-        bad = int(np.argmax((labels < 0) | (labels >= CLASSES)))
-        raise TrainError(f"{file}: label {labels[bad]} of image {bad} is not one of 0 to 9")
-    return images.reshape(-1, 3, 32, 32), labels.astype(np.uint8)
+    labels = table[b"labels"]
+    if not isinstance(labels, (list, tuple)) or not all(type(label) is int for label in labels):
+        raise TrainError(f"{file}: 'labels' is not a list of whole numbers")
+    if len(labels) != len(images) or not len(images):
+        raise TrainError(f"{file}: {len(images)} images, but {len(labels)} labels")
+    if bad := next((pair for pair in enumerate(labels) if not 0 <= pair[1] < CLASSES), None):
+        raise TrainError(f"{file}: label {bad[1]} of image {bad[0]} is not one of 0 to 9")
+    return images.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.uint8)
 
 
 class _NumbersOnly(pickle.Unpickler):
-    """Builds arrays, lists and dictionaries, and refuses every other class or function."""
+    """Builds numbers, texts, lists and dictionaries; of classes and functions it knows four, by stand-ins.
+
+    NumPy's own would take the state of any array from the pickle as it comes.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the few functions that pickled arrays of bytes need."""
+        """Return the stand-in for one of the few things that pickled arrays of bytes need."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return _reconstruct
+            return lambda *_: _Pixels()
         if module == "numpy" and name in ("ndarray", "dtype"):
-            return np.ndarray if name == "ndarray" else _byte_type
+            return name if name == "ndarray" else _ByteType
         if module == "_codecs" and name == "encode":
-            return codecs.encode
+            return _encode
         raise pickle.UnpicklingError(f"{module}.{name} does not belong in a batch of images")
 
 
-def _reconstruct(kind: object, shape: object, code: object) -> Any:
-    if kind is not np.ndarray:
-        raise pickle.UnpicklingError(f"{kind} is not an array")
-    return np.ndarray((0,), np.uint8)
+class _ByteType:
+    """Stands for numpy.dtype("u1")."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        if code not in (b"u1", "u1"):
+            raise pickle.UnpicklingError(f"an array of {code!r:.50} instead of bytes")
+
+    def __setstate__(self, _: object) -> None:
+        """Take no byte order, which bytes do not have."""
 
 
-def _byte_type(code: object, *_: object) -> np.dtype[np.uint8]:
-    if code not in (b"u1", "u1"):
-        raise pickle.UnpicklingError(f"an array of {code!r} instead of bytes")
-    return np.dtype(np.uint8)
+class _Pixels:
+    """Stands for an array of bytes; `values` is that array."""
+
+    values: NDArray[np.uint8] | None = None
+
+    def __setstate__(self, state: tuple[object, tuple[int, ...], object, object, bytes]) -> None:
+        _, shape, kind, fortran, content = state
+        if not isinstance(kind, _ByteType) or not isinstance(content, bytes):
+            raise pickle.UnpicklingError("an array of something else than bytes")
+        self.values = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
+
+
+def _encode(text: object, code: object) -> bytes:
+    """Stands for codecs.encode, by which protocols before 3 write bytes as text."""
+    if not isinstance(text, str) or code != "latin1":
+        raise pickle.UnpicklingError(f"bytes written as {code!r:.50}")
+    return text.encode("latin-1")

@@ -25,21 +25,21 @@ def load(path: str | None = None, *, size: int = 28) -> Data:
     """
     if not 8 <= size <= 1024:
         raise TrainError(f"data 'digits': size = {size} must lie between 8 and 1024")
-    images, labels = _read()
+    images, labels = read()
     pixels = torch.from_numpy(images.astype(np.float32) / 16.0).reshape(-1, 1, 8, 8)
     if size != 8:
         pixels = functional.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
-    held_out = _stratified(labels)
+    validation = held_out(labels)
     enlarged = pixels.numpy()
-    mean, deviation = [float(enlarged[~held_out].mean())], [float(enlarged[~held_out].std())]
+    mean, deviation = [float(enlarged[~validation].mean())], [float(enlarged[~validation].std())]
     parts = [
         ImageDataset(enlarged[chosen], labels[chosen], mean=mean, deviation=deviation)
-        for chosen in (~held_out, held_out)
+        for chosen in (~validation, validation)
     ]
     return Data(train=parts[0], validation=parts[1], shape=(1, size, size), classes=10)
 
 
-def _read() -> tuple[NDArray[Any], NDArray[np.int64]]:
+def read() -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return (1797, 64) values 0..16 and labels, from the file itself: importing scikit-learn takes two seconds."""
     spec = importlib.util.find_spec("sklearn")
     if spec is None or not spec.submodule_search_locations:
@@ -54,7 +54,7 @@ def _read() -> tuple[NDArray[Any], NDArray[np.int64]]:
     return digits.data, digits.target.astype(np.int64)
 
 
-def _stratified(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def held_out(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return a mask of VALIDATION samples in which every label has its share, to within one."""
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # by label, at random within a label

@@ -64,12 +64,7 @@ def _pair(root: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 def read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
     """Return the array of bytes in an IDX file; raises TrainError naming the offset of what is wrong."""
-    try:
-        content = file.read_bytes()
-        if file.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise TrainError(f"{file}: cannot be read: {error}") from None
+    content = _content(file)
     start = 4 + 4 * dimensions
     if len(content) < start:
         raise TrainError(f"{file}: ends at offset {len(content)}, within its header of {start} bytes")
@@ -82,3 +77,17 @@ def read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
             f"{file}: the sizes {list(shape)} at offset 4 ask for {wanted} bytes, the file holds {len(content)}"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _content(file: Path) -> bytes:
+    """Return the bytes of a file, unpacked where it is compressed."""
+    try:
+        with file.open("rb") as stream:
+            if file.suffix != ".gz":
+                return stream.read()
+            try:
+                return gzip.GzipFile(fileobj=stream).read()
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise TrainError(f"{file}: damaged before offset {stream.tell()}: {error}") from None
+    except OSError as error:
+        raise TrainError(f"{file}: cannot be read: {error}") from None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 
 from hpcsynapse.errors import TrainError
@@ -15,6 +18,14 @@ def chunk(samples: int, rank: int, ranks: int) -> range:
     """Return a rank's contiguous part; the last rank takes the remainder (145 over 4 is 36, 36, 36, 37)."""
     share = samples // ranks
     return range(rank * share, samples if rank == ranks - 1 else (rank + 1) * share)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The batch of one step: its number, counted from 0 over the whole run, and the numbers of its samples."""
+
+    step: int
+    indices: Indices
 
 
 class Shards:
@@ -45,6 +56,14 @@ class Shards:
             width = self._batch * self._ranks
             return self._order[step * width + self._rank : (step + 1) * width : self._ranks]
         return self._order[step * self._batch : (step + 1) * self._batch]
+
+    def tasks(self, epoch: int, position: int, step: int, total: int) -> Iterator[Task]:
+        """Yield what this rank takes from `step` on, which is number `position` in its epoch, up to step `total`."""
+        while step < total:
+            if position >= self.steps:
+                epoch, position = epoch + 1, 0
+            yield Task(step, self.indices(epoch, position))
+            position, step = position + 1, step + 1
 
     def _permute(self, epoch: int) -> Indices:
         if self._mode == STRIDED:

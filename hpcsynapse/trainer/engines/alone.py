@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hpcsynapse.trainer.clock import StepClock
-from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
+from hpcsynapse.trainer.engines.base import PLAIN, Averager, Engine, Optimizer
+from hpcsynapse.training import ExchangeOptions
 
 
 class LocalAverager(Averager):
@@ -32,6 +33,8 @@ class AloneEngine(Engine):
     def broadcast(self, tensor: Tensor) -> None:
         """Do nothing."""
 
-    def averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
+    def averager(
+        self, model: nn.Module, optimizer: Optimizer, clock: StepClock, options: ExchangeOptions = PLAIN
+    ) -> Averager:
         """Return what leaves gradients alone."""
         return LocalAverager(model, optimizer, clock)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.identity import Identity
+from hpcsynapse.training import ExchangeOptions
 
 Optimizer = torch.optim.Optimizer
+PLAIN = ExchangeOptions()
 
 
 class Averager(ABC):
@@ -74,8 +76,29 @@ class Engine(ABC):
         """Replace a contiguous tensor by that of rank 0."""
 
     @abstractmethod
-    def averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
-        """Return what averages the gradients of this model."""
+    def averager(
+        self, model: nn.Module, optimizer: Optimizer, clock: StepClock, options: ExchangeOptions = PLAIN
+    ) -> Averager:
+        """Return what averages the gradients of this model; JobSpec has checked that the engine knows the options."""
+
+    def reduce_to_root(self, tensor: Tensor) -> None:
+        """Replace a contiguous tensor on rank 0 by its sum over all ranks; elsewhere it is undefined afterwards."""
+        raise TrainError(f"engine {self.name} does not reduce to one rank; use --engine ddp or --engine mpi")
+
+    def begin_all_reduce(self, tensor: Tensor) -> Callable[[], object]:
+        """Begin to replace a tensor by its sum over all ranks; what is returned waits until that is done."""
+        raise TrainError(f"engine {self.name} sums nothing in the background; use --engine ddp, or leave --overlap out")
+
+    def send(self, data: Tensor, rank: int) -> Callable[[], object]:
+        """Begin to send bytes (uint8, host memory) to one rank; what is returned waits until they may change."""
+        raise TrainError(f"engine {self.name} sends nothing to one rank alone; use --engine ddp or --engine mpi")
+
+    def receive(self, data: Tensor, rank: int, limit: float) -> None:
+        """Fill bytes (uint8, host memory) with what one rank sends, in the order of its sends.
+
+        Raises TrainError naming that rank when it is gone, or has sent nothing within `limit` seconds.
+        """
+        raise TrainError(f"engine {self.name} receives nothing from one rank alone; use --engine ddp or --engine mpi")
 
     def close(self) -> None:  # noqa: B027 - most engines have nothing to leave
         """Leave the world; every rank calls it at the end of a run that succeeded."""
@@ -105,12 +128,15 @@ class Engine(ABC):
         """
         tensors: list[Tensor] = [*model.parameters(), *model.buffers()]
         if optimizer is not None:
-            for state in optimizer.state_dict()["state"].values():
-                tensors += [value for value in state.values() if isinstance(value, Tensor)]
+            tensors += state_tensors(optimizer)
         _flat(tensors, self.broadcast)
 
     def average_buffers(self, model: nn.Module) -> None:
         """Replace floating-point buffers (running statistics of batch norm) by their mean over all ranks."""
+        self.average(model.buffers())
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace those tensors that hold floating-point numbers by their mean over all ranks."""
         if self.size == 1:
             return
 
@@ -118,7 +144,13 @@ class Engine(ABC):
             self.all_reduce(flat)
             flat.div_(self.size)
 
-        _flat([buffer for buffer in model.buffers() if buffer.is_floating_point()], average)
+        _flat([tensor for tensor in tensors if tensor.is_floating_point()], average)
+
+
+def state_tensors(optimizer: Optimizer) -> list[Tensor]:
+    """Return the tensors of an optimizer's state themselves, in the order of its parameters."""
+    states = optimizer.state_dict()["state"].values()
+    return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 
 
 def _flat(tensors: Iterable[Tensor], apply: Callable[[Tensor], None]) -> None:

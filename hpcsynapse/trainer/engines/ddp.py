@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: DistributedDataParallel looks at the annotations of its hook.
 import inspect
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,49 +11,72 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import GradBucket, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDState, powerSGD_hook
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.clock import StepClock
-from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
-from hpcsynapse.trainer.engines.interface import interface_towards
+from hpcsynapse.trainer.engines.base import PLAIN, Averager, Engine, Optimizer
+from hpcsynapse.trainer.engines.compression import HALVES, pack
+from hpcsynapse.training import ExchangeOptions
 
 # The first name is that of torch 2.13, which warns about the second.
 _NAMES = inspect.signature(DistributedDataParallel).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
+_ONE_BUCKET = 10_000  # MiB
+
+Future = torch.futures.Future[Tensor]
+
+
+def bucket_size(size: int) -> float:
+    """Return the bucket (MiB) for a model of so many bytes."""
+    return min(25.0, max(0.25, size / 14 / 2**20))
 
 
 class DdpAverager(Averager):
     """DistributedDataParallel with a communication hook that notes when the last bucket is on its way.
 
-    Buckets of 25 MB are all-reduced while backward computes the rest; gradients are views of the buckets, which
-    saves the copy back. Buffers are not broadcast in every forward: the loop averages them before it validates or
-    saves, for every engine alike.
+    Buckets are all-reduced while backward computes the rest; gradients are views of the buckets, which saves the
+    copy back. Buffers are not broadcast in every forward: the loop averages them before it validates or saves, for
+    every engine alike. PowerSGD takes all gradients in one bucket (with several, gloo's threads wait for one another
+    in its callbacks) and begins after `options.synchronous_steps`; its error feedback is not kept in checkpoints.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, clock: StepClock, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer, clock: StepClock, device: torch.device, options: ExchangeOptions
+    ) -> None:
         super().__init__(model, optimizer, clock)
-        options: dict[str, Any] = {_SYNC_BUFFERS: False}
+        size = sum(parameter.numel() * parameter.element_size() for parameter in self.parameters)
+        self._power = _power_sgd(options) if options.compression == "powersgd" else None
+        self._half = HALVES.get(options.compression)
+        self._ranks = dist.get_world_size()
+        self._launched: Any = None
+        sync_buffers: dict[str, Any] = {_SYNC_BUFFERS: False}
         wrapped = DistributedDataParallel(
             model,
             device_ids=[device.index] if device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            bucket_cap_mb=25,
-            **options,
+            bucket_cap_mb=_ONE_BUCKET if self._power else options.bucket_mb or bucket_size(size),
+            **sync_buffers,
         )
-        self._scale = 1.0 / dist.get_world_size()
-        self._launched: Any = None
         wrapped.register_comm_hook(None, self._launch)
         self.module = wrapped
 
-    def _launch(self, _: Any, bucket: GradBucket) -> torch.futures.Future[Tensor]:
-        buffer = bucket.buffer().mul_(self._scale)
-        work = dist.all_reduce(buffer, async_op=True)
+    def _launch(self, _: Any, bucket: GradBucket) -> Future:
+        if self._power is not None:
+            future: Future = powerSGD_hook(self._power, bucket)
+        elif self._half is not None:
+            future = self._begin(pack(bucket.buffer(), self._ranks, self._half)).then(_into(bucket.buffer()))
+        else:
+            future = self._begin(bucket.buffer().mul_(1.0 / self._ranks)).then(_first)
         self._launched = self.clock.stamp()
-        future: torch.futures.Future[Tensor] = work.get_future().then(_first)
+        return future
+
+    def _begin(self, buffer: Tensor) -> torch.futures.Future[list[Tensor]]:
+        future: torch.futures.Future[list[Tensor]] = dist.all_reduce(buffer, async_op=True).get_future()
         return future
 
     def finish(self) -> None:
@@ -62,8 +86,29 @@ class DdpAverager(Averager):
         self._launched = None
 
 
+def _started(work: dist.Work | None) -> dist.Work:
+    if work is None:  # of a process group that this rank does not belong to
+        raise TrainError("engine ddp: this rank has no part in the process group")
+    return work
+
+
 def _first(future: torch.futures.Future[list[Tensor]]) -> Tensor:
     return future.value()[0]
+
+
+def _into(buffer: Tensor) -> Callable[[torch.futures.Future[list[Tensor]]], Tensor]:
+    return lambda future: buffer.copy_(future.value()[0])
+
+
+def _power_sgd(options: ExchangeOptions) -> PowerSGDState:
+    # Rank 1 reached the best step times at 100 Mbit/s; tensors of one shape are multiplied together to save calls.
+    return PowerSGDState(
+        process_group=None,
+        matrix_approximation_rank=1,
+        start_powerSGD_iter=max(2, options.synchronous),  # torch's smallest with error feedback
+        orthogonalization_epsilon=1e-8,  # a gradient of zeros must not become nan
+        batch_tensors_with_same_shape=True,
+    )
 
 
 class DdpEngine(Engine):
@@ -77,10 +122,6 @@ class DdpEngine(Engine):
             if not os.environ.get(variable):
                 raise TrainError(f"engine ddp needs {variable} in the environment: start the ranks with a launcher")
         cuda = self.device.type == "cuda"
-        if self.identity.nodes > 1 and "GLOO_SOCKET_IFNAME" not in os.environ:
-            name = interface_towards(os.environ["MASTER_ADDR"])
-            if name:
-                os.environ["GLOO_SOCKET_IFNAME"] = name
         self.controller = "nccl" if cuda else "gloo"
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
@@ -126,9 +167,39 @@ class DdpEngine(Engine):
         """Replace a tensor by that of rank 0."""
         dist.broadcast(tensor, src=0)
 
-    def averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
+    def reduce_to_root(self, tensor: Tensor) -> None:
+        """Replace a tensor on rank 0 by its sum over all ranks, in their order.
+
+        Gathered and then added: gloo's own reduce is a ring that sends (R - 1)(1 + 1/R) tensors instead of R - 1. Rank
+        0 holds R tensors meanwhile.
+        """
+        parts = [torch.empty_like(tensor) for _ in range(self.size)] if self.rank == 0 else None
+        dist.gather(tensor, parts, dst=0)
+        for part in (parts or [])[1:]:
+            tensor.add_(part)
+
+    def begin_all_reduce(self, tensor: Tensor) -> Callable[[], object]:
+        """Let the process group's threads (NCCL: its stream) sum a tensor over all ranks."""
+        wait: Callable[[], object] = dist.all_reduce(tensor, async_op=True).wait
+        return wait
+
+    def send(self, data: Tensor, rank: int) -> Callable[[], object]:
+        """Let gloo's thread send bytes; not NCCL, which lets both directions between two ranks wait for one another."""
+        wait: Callable[[], object] = _started(dist.isend(data, rank)).wait
+        return wait
+
+    def receive(self, data: Tensor, rank: int, limit: float) -> None:
+        """Wait for bytes from one rank."""
+        try:
+            _started(dist.irecv(data, rank)).wait(timedelta(seconds=limit))
+        except RuntimeError as error:
+            raise TrainError(f"peer lost: rank {rank} is gone, or sent nothing for {limit:g} s: {error}") from error
+
+    def averager(
+        self, model: nn.Module, optimizer: Optimizer, clock: StepClock, options: ExchangeOptions = PLAIN
+    ) -> Averager:
         """Wrap the model in DistributedDataParallel."""
-        return DdpAverager(model, optimizer, clock, self.device)
+        return DdpAverager(model, optimizer, clock, self.device, options)
 
     def close(self) -> None:
         """Destroy the process group once every rank is here: gloo aborts when a peer is gone too early."""

@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import horovod.torch as hvd
+import torch
+from horovod.torch.compression import Compressor
 from torch import Tensor, nn
 
 from hpcsynapse.trainer.clock import StepClock
-from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
+from hpcsynapse.trainer.engines.base import PLAIN, Averager, Engine, Optimizer
+from hpcsynapse.trainer.engines.compression import HALVES, pack
+from hpcsynapse.training import ExchangeOptions
 
 _OPS = {"sum": hvd.Sum, "max": hvd.Max}
+
+
+class HalfCompressor(Compressor):  # type: ignore[misc]
+    """Gradients in 16 bits, divided by the number of ranks before the cast; Horovod's own fp16 can overflow.
+
+    To be summed, not averaged.
+    """
+
+    def __init__(self, half: torch.dtype) -> None:
+        self._half = half
+
+    def compress(self, tensor: Tensor) -> tuple[Tensor, torch.dtype]:
+        """Return what is sent, and what `decompress` needs."""
+        return pack(tensor, hvd.size(), self._half), tensor.dtype
+
+    def decompress(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the sum over all ranks in the gradient's own type."""
+        return tensor.to(dtype)
 
 
 class HorovodAverager(Averager):
     """hvd.DistributedOptimizer, synchronised apart from its step so that exposed communication is seen."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, clock: StepClock, half: torch.dtype | None) -> None:
         named = [(name, parameter) for name, parameter in model.named_parameters()]
-        super().__init__(model, hvd.DistributedOptimizer(optimizer, named_parameters=named, op=hvd.Average), clock)
+        how = {"op": hvd.Average} if half is None else {"op": hvd.Sum, "compression": HalfCompressor(half)}
+        super().__init__(model, hvd.DistributedOptimizer(optimizer, named_parameters=named, **how), clock)
 
     def finish(self) -> None:
         """Wait for the all-reduces that backward began."""
@@ -59,9 +83,16 @@ class HorovodEngine(Engine):
         """Replace a tensor by that of rank 0."""
         hvd.broadcast_(tensor, root_rank=0)
 
-    def averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
+    def begin_all_reduce(self, tensor: Tensor) -> Callable[[], object]:
+        """Let Horovod's thread sum a tensor over all ranks."""
+        handle = hvd.allreduce_async_(tensor, op=hvd.Sum)
+        return lambda: hvd.synchronize(handle)
+
+    def averager(
+        self, model: nn.Module, optimizer: Optimizer, clock: StepClock, options: ExchangeOptions = PLAIN
+    ) -> Averager:
         """Wrap the optimizer in hvd.DistributedOptimizer."""
-        return HorovodAverager(model, optimizer, clock)
+        return HorovodAverager(model, optimizer, clock, HALVES.get(options.compression))
 
     def close(self) -> None:
         """Shut Horovod down once every rank is here."""

@@ -14,4 +14,4 @@ class AllReduce(GradientStrategy):
 
     def make_averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
         """Let the engine average, during backward where it can."""
-        return self.engine.averager(model, optimizer, clock)
+        return self.engine.averager(model, optimizer, clock, self.spec.exchange)

@@ -16,6 +16,7 @@ from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock, StepResult
 from hpcsynapse.trainer.cluster import Cluster
 from hpcsynapse.trainer.data.base import Dataset
+from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.engines.alone import LocalAverager
 from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
 from hpcsynapse.trainer.identity import Identity
@@ -37,9 +38,13 @@ class Strategy(ABC):
     model: nn.Module
     optimizer: Optimizer
     objective: Objective
+    shards: Shards  # set before `resume`
 
     def __init__(self, engine: Engine, spec: JobSpec, world: Identity) -> None:
         self.engine, self.spec, self.world = engine, spec, world
+        self.alive: Callable[[], None] = lambda: None  # to be called while a step waits for others
+        self.steps_per_epoch = 1  # both are set before `resume`
+        self.stopping = False  # after a step: others stop the run, and so does this rank
 
     def join(self, run: RunDirectory, cluster: Cluster | None) -> None:  # noqa: B027 - most need the engine alone
         """Meet whoever is needed beside the engine's ranks, such as parameter servers; raises TrainError."""
@@ -58,6 +63,11 @@ class Strategy(ABC):
     def chief(self) -> bool:
         """Whether this rank reports, validates and saves for the run; may change while it goes on."""
         return self.engine.rank == 0
+
+    @property
+    def remark(self) -> str:
+        """What a person should know of the training beside its numbers, such as that it has collapsed; mostly empty."""
+        return ""
 
     @abstractmethod
     def prepare(
@@ -142,7 +152,7 @@ class GradientStrategy(Strategy):
         self.update()
         self.after_update()
         clock.mark("update")
-        return StepResult(loss.detach(), len(targets))
+        return StepResult(loss.detach(), self.spec.train.batch)
 
     def after_backward(self) -> None:
         """Finish the gradients: average them, or reduce them to one rank."""

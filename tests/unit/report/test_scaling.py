@@ -13,10 +13,10 @@ from hpcsynapse.report.scaling import scaling_report
 from hpcsynapse.report.tables import to_csv, to_json, to_markdown, to_terminal
 
 EXPECTED_COLUMNS = [
-    "strategy", "engine", "model", "data", "nodes", "ranks", "baseline_ranks", "scaling", "batch_per_rank",
-    "global_batch", "repeats", "steps", "step_time_s", "step_time_s_low", "step_time_s_high", "epoch_time_s",
-    "throughput", "speedup", "speedup_low", "speedup_high", "efficiency", "efficiency_low", "efficiency_high",
-    "start_up_s", "accuracy", "flags",
+    "strategy", "engine", "model", "data", "nodes", "ranks", "baseline_strategy", "baseline_ranks", "scaling",
+    "batch_per_rank", "global_batch", "repeats", "steps", "step_time_s", "step_time_s_low", "step_time_s_high",
+    "epoch_time_s", "throughput", "speedup", "speedup_low", "speedup_high", "efficiency", "efficiency_low",
+    "efficiency_high", "start_up_s", "accuracy", "flags",
 ]  # fmt: skip
 
 
@@ -178,6 +178,35 @@ def test_the_baseline_can_be_chosen(make_run):
         report(*runs, baseline="nonsense")
     with pytest.raises(SpecError, match="no point"):
         report(*runs, baseline="3")
+
+
+def test_all_strategies_can_refer_to_one(make_run):
+    runs = [make_run("single", 1, 0.05, strategy="single", engine="none")]
+    for strategy, engine, slower in (("allreduce", "ddp", 1), ("central", "ddp", 2), ("allreduce", "mpi", 4)):
+        runs += [make_run(f"{strategy}-{engine}-{ranks}", ranks, 0.1 * slower, strategy=strategy, engine=engine)
+                 for ranks in (2, 4)]  # fmt: skip
+    own = {(row.strategy, row.engine, row.ranks): row for row in report(*runs[1:]).points}
+    assert own["central", "ddp", 4].speedup == pytest.approx(2)
+    rows = {(row.strategy, row.engine, row.ranks): row for row in report(*runs, baseline="allreduce").points}
+    assert {(row.baseline_strategy, row.baseline_ranks) for row in rows.values()} == {("allreduce", 2)}
+    assert rows["allreduce", "ddp", 4].speedup == pytest.approx(2)
+    assert rows["central", "ddp", 2].speedup == pytest.approx(0.5)
+    assert rows["central", "ddp", 4].efficiency == pytest.approx(0.5)
+    assert rows["allreduce", "mpi", 4].speedup == pytest.approx(2)  # its own engine, not the faster one
+    # One rank does half the work of two in as many steps: throughput 1/2 of the baseline, on half the ranks.
+    assert rows["single", "none", 1].speedup == pytest.approx(1)
+    assert rows["single", "none", 1].efficiency == pytest.approx(2)
+
+
+def test_a_common_baseline_serves_asynchronous_strategies_too(make_run, rank_writer, tmp_path):
+    base = make_run("base", 1, 0.1)
+    for rank in range(2):
+        rank_writer(tmp_path / "ps", rank, 2, [0.125] * 200, strategy="ps-async", engine="tcp")
+    row = report(base, tmp_path / "ps", baseline="allreduce", scaling="weak").points[-1]
+    assert (row.strategy, row.baseline_strategy, row.baseline_ranks) == ("ps-async", "allreduce", 1)
+    assert row.speedup == pytest.approx(1.6, rel=1e-3)
+    with pytest.raises(SpecError, match="neither one of the runs"):
+        report(base, baseline="central")
 
 
 def test_a_missing_rank_is_an_error_not_a_wrong_throughput(make_run):

@@ -1,17 +1,21 @@
 """Data sets: true formats come back as they are, damaged files are named with the offset."""
 
+import gzip
 import pickle
-from pathlib import Path
 
-import image_files
 import numpy as np
 import pytest
 import torch
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer import data
-from hpcsynapse.trainer.data import cifar10, mnist
+from hpcsynapse.trainer.data import cifar10, generate, mnist
 from hpcsynapse.trainer.data.augment import crop_and_flip
+
+
+def cifar_arrays(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (count, 3072), dtype=np.uint8), random.integers(0, 10, count).astype(np.uint8)
 
 
 def all_of(dataset) -> tuple[torch.Tensor, torch.Tensor]:
@@ -34,9 +38,9 @@ def test_digits() -> None:
 
 def test_digits_equal_those_of_scikit_learn() -> None:
     datasets = pytest.importorskip("sklearn.datasets")
-    from hpcsynapse.trainer.data.digits import _read
+    from hpcsynapse.trainer.data.digits import read
 
-    pixels, labels = _read()
+    pixels, labels = read()
     assert np.array_equal(pixels, datasets.load_digits().data)
     assert np.array_equal(labels, datasets.load_digits().target)
 
@@ -46,12 +50,12 @@ def test_digits_equal_those_of_scikit_learn() -> None:
 def test_cifar10(tmp_path, version, folder) -> None:
     root = tmp_path / folder.replace("x", "bin" if version == "binary" else "py")
     root.mkdir(exist_ok=True)
-    write = image_files.write_cifar_binary if version == "binary" else image_files.write_cifar_python
+    content = generate.cifar_binary if version == "binary" else generate.cifar_python
     suffix = ".bin" if version == "binary" else ""
-    parts = [image_files.cifar_arrays(20, seed) for seed in range(6)]
+    parts = [cifar_arrays(20, seed) for seed in range(6)]
     for number, (images, labels) in enumerate(parts[:5], 1):
-        write(root / f"data_batch_{number}{suffix}", images, labels)
-    write(root / f"test_batch{suffix}", *parts[5])
+        (root / f"data_batch_{number}{suffix}").write_bytes(content(images, labels))
+    (root / f"test_batch{suffix}").write_bytes(content(*parts[5]))
     found = data.load("cifar10", str(tmp_path), {})
     assert (len(found.train), len(found.validation), found.shape, found.classes) == (100, 20, (3, 32, 32), 10)
     assert np.array_equal(found.train.labels.numpy(), np.concatenate([labels for _, labels in parts[:5]]))
@@ -62,7 +66,7 @@ def test_cifar10(tmp_path, version, folder) -> None:
 
 
 def test_cifar10_python_3_pickle(tmp_path) -> None:
-    images, labels = image_files.cifar_arrays(5, 0)
+    images, labels = cifar_arrays(5, 0)
     file = tmp_path / "data_batch_1"
     for protocol in (2, 4):
         file.write_bytes(pickle.dumps({b"data": images, b"labels": labels.tolist()}, protocol=protocol))
@@ -77,10 +81,9 @@ class Harmful:
 
 def test_damaged_cifar10(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    images, labels = image_files.cifar_arrays(4, 0)
+    images, labels = cifar_arrays(4, 0)
     binary, python = tmp_path / "data_batch_1.bin", tmp_path / "data_batch_1"
-    image_files.write_cifar_binary(binary, images, labels)
-    whole = binary.read_bytes()
+    whole = generate.cifar_binary(images, labels)
     binary.write_bytes(whole[:-5])
     with pytest.raises(TrainError, match=r"data_batch_1\.bin: the record at offset 9219 is incomplete"):
         cifar10.read_binary(binary)
@@ -90,8 +93,7 @@ def test_damaged_cifar10(tmp_path, monkeypatch) -> None:
     binary.write_bytes(b"")
     with pytest.raises(TrainError, match="offset 0"):
         cifar10.read_binary(binary)
-    image_files.write_cifar_python(python, images, labels)
-    python.write_bytes(python.read_bytes()[:500])
+    python.write_bytes(generate.cifar_python(images, labels)[:500])
     with pytest.raises(TrainError, match=r"data_batch_1: not a batch of the Python version, at offset \d+"):
         cifar10.read_python(python)
     python.write_bytes(pickle.dumps({b"data": Harmful(), b"labels": []}, protocol=2))
@@ -101,8 +103,33 @@ def test_damaged_cifar10(tmp_path, monkeypatch) -> None:
     python.write_bytes(pickle.dumps({b"data": images.astype(float), b"labels": [1] * 4}, protocol=2))
     with pytest.raises(TrainError, match="instead of bytes"):
         cifar10.read_python(python)
+    for labels, reason in (([1] * 3, "4 images, but 3 labels"), ([1, 2, 3, "4"], "whole numbers"), ([0, 0, 0, 10],
+                           "label 10 of image 3"), (Harmful(), "eval")):  # fmt: skip
+        python.write_bytes(pickle.dumps({b"data": images, b"labels": labels}, protocol=2))
+        with pytest.raises(TrainError, match=f"data_batch_1: .*{reason}"):
+            cifar10.read_python(python)
     with pytest.raises(TrainError, match="neither data_batch_1"):
         data.load("cifar10", str(tmp_path / ".."), {})
+
+
+def test_any_damage_of_a_pickled_batch_is_a_trainer_error(tmp_path) -> None:
+    """Bytes changed at random are an error that names the file, or a batch of the same form with other figures."""
+    file, whole = tmp_path / "data_batch_1", generate.cifar_python(*cifar_arrays(2, 0))
+    random = np.random.default_rng(0)
+    structure = [*range(400), *range(len(whole) - 120, len(whole))]  # else nearly all would be pixels
+    refused = 0
+    for _ in range(400):
+        content = bytearray(whole)
+        for place in random.choice(structure, random.integers(1, 4)):
+            content[place] = random.integers(256)
+        file.write_bytes(content)
+        try:
+            images, labels = cifar10.read_python(file)
+            assert images.shape[1:] == (3, 32, 32) and len(images) == len(labels) > 0
+        except TrainError as error:
+            refused += 1
+            assert str(file) in str(error)
+    assert refused > 100
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -111,8 +138,9 @@ def test_mnist(tmp_path, suffix) -> None:
     arrays = {}
     for part, count in (("train", 30), ("t10k", 10)):
         arrays[part] = random.integers(0, 256, (count, 28, 28), dtype=np.uint8), random.integers(0, 10, count, np.uint8)
-        image_files.write_idx(tmp_path / f"{part}-images-idx3-ubyte{suffix}", arrays[part][0])
-        image_files.write_idx(tmp_path / f"{part}-labels-idx1-ubyte{suffix}", arrays[part][1])
+        for name, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
+            content = generate.idx(array)
+            (tmp_path / f"{part}-{name}-ubyte{suffix}").write_bytes(gzip.compress(content) if suffix else content)
     found = data.load("mnist", str(tmp_path), {})
     assert (len(found.train), len(found.validation), found.shape) == (30, 10, (1, 28, 28))
     assert np.array_equal(found.train.images.numpy()[:, 0], arrays["train"][0])
@@ -124,8 +152,8 @@ def test_mnist(tmp_path, suffix) -> None:
     [
         (b"\0\0\x08", "ends at offset 3"),
         (b"\0\0\x0d\x01\0\0\0\x01\x05", "offset 0"),
-        (image_files.idx(np.zeros(5, np.uint8))[:-1], "ask for 13 bytes, the file holds 12"),
-        (image_files.idx(np.zeros(5, np.uint8)) + b"x", "the file holds 14"),
+        (generate.idx(np.zeros(5, np.uint8))[:-1], "ask for 13 bytes, the file holds 12"),
+        (generate.idx(np.zeros(5, np.uint8)) + b"x", "the file holds 14"),
     ],
 )
 def test_damaged_idx(tmp_path, content, message) -> None:
@@ -138,45 +166,15 @@ def test_damaged_idx(tmp_path, content, message) -> None:
 
 def test_damaged_gzip(tmp_path) -> None:
     file = tmp_path / "train-labels-idx1-ubyte.gz"
-    image_files.write_idx(file, np.zeros(500, np.uint8))
-    file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(TrainError, match="cannot be read"):
-        mnist.read_idx(file, 1)
-
-
-def test_npy(tmp_path) -> None:
-    inputs, targets = np.random.default_rng(0).standard_normal((20, 3, 4)), np.arange(20) % 4
-    np.save(tmp_path / "inputs.npy", inputs)
-    np.save(tmp_path / "targets.npy", targets)
-    found = data.load("npy", str(tmp_path), {})
-    assert isinstance(found.train.inputs, np.memmap)
-    assert (found.shape, found.classes, found.validation, found.sharding) == ((3, 4), 4, None, "contiguous")
-    x, y = found.train.batch(np.array([3, 17]))
-    assert x.dtype == torch.float32
-    assert y.tolist() == [3, 1]
-    assert np.allclose(x.numpy(), inputs[[3, 17]])
-    np.save(tmp_path / "regress.npy", inputs[:, :, :1])
-    found = data.load("npy", str(tmp_path), {"targets": "regress.npy", "val_inputs": "inputs.npy",
-                                             "val_targets": "regress.npy"})  # fmt: skip
-    assert found.classes is None
-    assert found.validation.batch(np.array([1]))[1].dtype == torch.float32
-
-
-def test_damaged_npy(tmp_path) -> None:
-    with pytest.raises(TrainError, match=r"inputs\.npy does not exist"):
-        data.load("npy", str(tmp_path), {})
-    np.save(tmp_path / "inputs.npy", np.zeros((20, 3)))
-    np.save(tmp_path / "targets.npy", np.zeros(19))
-    with pytest.raises(TrainError, match="19 targets"):
-        data.load("npy", str(tmp_path), {})
-    whole = (tmp_path / "inputs.npy").read_bytes()
-    for content in (whole[:40], whole[:-8], b"", b"no numbers", pickle.dumps([1])):
-        (tmp_path / "inputs.npy").write_bytes(content)
-        with pytest.raises(TrainError, match=r"inputs\.npy: not a whole \.npy file"):
-            data.load("npy", str(tmp_path), {})
-    np.save(tmp_path / "inputs.npy", np.array(["a", "b"]))
-    with pytest.raises(TrainError, match="are not numbers"):
-        data.load("npy", str(tmp_path), {})
+    whole = gzip.compress(generate.idx(np.random.default_rng(0).integers(0, 10, 500, np.uint8)))
+    for damaged, reason in (
+        (whole[:-9], f"damaged before offset {len(whole) - 9}: .*ended before"),
+        (whole[:40] + b"\xff" * 8 + whole[48:], rf"damaged before offset {len(whole)}: "),
+        (b"no gzip at all", "damaged before offset 2: .*gzip"),
+    ):
+        file.write_bytes(damaged)
+        with pytest.raises(TrainError, match=reason):
+            mnist.read_idx(file, 1)
 
 
 def test_synthetic_depends_on_the_number_alone() -> None:
@@ -224,30 +222,4 @@ def test_augmentation_shifts_and_mirrors() -> None:
 
 
 def test_table_is_complete() -> None:
-    assert set(data.DATA) == {"digits", "cifar10", "mnist", "npy", "synthetic"}
-
-
-def test_a_rank_touches_only_its_own_part_of_a_mapped_file(tmp_path) -> None:
-    """Of 4 MiB on 4 ranks, 1 MiB is mapped into memory (and at most two blocks that the kernel reads ahead)."""
-    from hpcsynapse.trainer.data.sharding import Shards
-
-    file = tmp_path / "inputs.npy"
-    np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(64, 16384)).flush()
-    np.save(tmp_path / "targets.npy", np.arange(64) % 2)
-    found = data.load("npy", str(tmp_path), {})
-
-    def resident() -> int:
-        """Return the KiB of the file that this process has touched (proc(5), smaps)."""
-        inside, total = False, 0
-        for line in Path("/proc/self/smaps").read_text().splitlines():
-            if "-" in line.split()[0]:
-                inside = line.endswith(str(file))
-            elif inside and line.startswith("Rss:"):
-                total += int(line.split()[1])
-        return total
-
-    before = resident()
-    shards = Shards(64, 4, rank=1, ranks=4, seed=0, mode=found.sharding)
-    for step in range(shards.steps):
-        found.train.batch(shards.indices(0, step))
-    assert 1024 <= resident() - before <= 1024 + 128
+    assert set(data.DATA) == {"digits", "cluttered-digits", "cifar10", "mnist", "npy", "synthetic"}

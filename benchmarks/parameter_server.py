@@ -1,0 +1,259 @@
+"""Parameter servers: bytes served against a plain socket echo, and two async workers against two independent processes.
+
+    python benchmarks/parameter_server.py [--rounds 8] [--worlds 4] [--steps 40]
+
+Bytes: gradients of 4, 25 and 100 MB are pushed and parameters pulled through one server in a process of its own; the
+echo sends the same bytes to a process that receives all of them into memory taken before, then sends them back. Both
+run in turns, a block each; compared is the best decile of a block, served / echo, for SGD without and with momentum
+(which is the server's work, not the transport's). The goal is 0.8.
+
+Workers: simple-cnn on digits (1.2 M parameters, batch 64), a world of two processes and a server; all processes stay,
+and blocks of steps with push and pull alternate with blocks of plain local steps of the same model, both ranks at
+once. Compared is the best decile of all steps of a world, independent / served: the share of the ceiling. The goal is
+0.9. Writes benchmarks/results/parameter_server.json with every block's figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.secret import ensure_secret
+from hpcsynapse.spec import JobSpec, LaunchOptions, ResourceRequest
+from hpcsynapse.trainer.parameter_server.layout import FlatModel
+from hpcsynapse.trainer.parameter_server.servers import Servers
+from hpcsynapse.training import TrainSpec
+
+RESULTS = Path("/tmp/ps.json")
+SIZES, MOMENTA, GOALS = (4, 25, 100), (0.0, 0.9), {"bytes": 0.8, "workers": 0.9}
+BATCH, WORKERS = 64, 2
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def echo(port: int, size: int) -> None:
+    """Receive `size` bytes into memory taken before and send them back, again and again."""
+    memory = memoryview(bytearray(size))
+    connection, _ = socket.create_server(("127.0.0.1", port)).accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while True:
+        done = 0
+        while done < size:
+            count = connection.recv_into(memory[done:])
+            if not count:
+                return
+            done += count
+        connection.sendall(memory)
+
+
+def child(*words: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, __file__, "--child", *map(str, words)], env=os.environ)
+
+
+def make_run(folder: str, workers: int, **train: object) -> RunDirectory:
+    spec = JobSpec(
+        name=f"run{len(os.listdir(folder))}", resources=ResourceRequest(ranks_per_node=workers),
+        train=TrainSpec(strategy="ps-async", **train), launch=LaunchOptions(start_limit=120, wait_limit=120),
+    )  # fmt: skip
+    return RunDirectory.create(Path(folder), spec)
+
+
+def serve(run: RunDirectory, address: str, workers: int) -> subprocess.Popen[bytes]:
+    hosts = ",".join(f"127.0.0.1:{number + 1}" for number in range(workers))
+    command = [sys.executable, "-m", "hpcsynapse.trainer.run", str(run.path), "--ps-hosts", address, "--worker-hosts",
+               hosts, "--job-name", "ps"]  # fmt: skip
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+
+def join(
+    run: RunDirectory, address: str, model: torch.nn.Module, worker: int, workers: int
+) -> tuple[FlatModel, Servers]:
+    flat = FlatModel(model, run.load_spec().train)
+    servers = Servers([address], ensure_secret(run), flat, worker, workers, repeat=False, start_limit=120,
+                      wait_limit=120, rejoin_limit=5, alive=lambda: None)  # fmt: skip
+    if servers.empty:
+        servers.give(0)
+    servers.pull()
+    return flat, servers
+
+
+def best(times: list[float]) -> float:
+    return float(np.quantile(times, 0.1))
+
+
+def measure_bytes(megabytes: int, momentum: float, rounds: int) -> dict[str, object]:
+    """Return GB/s of the best decile of every block, push and pull together, and the ratios of neighbouring blocks."""
+    size, count = megabytes * 1_000_000, max(20, 1200 // megabytes)
+    model = torch.nn.Module()
+    model.weight = torch.nn.Parameter(torch.zeros(size // 4))
+    port, found = free_port(), {"echo": [], "served": []}
+    address = f"127.0.0.1:{free_port()}"
+    with tempfile.TemporaryDirectory() as folder:
+        run = make_run(folder, 1, momentum=momentum)
+        processes = [serve(run, address, 1), child("echo", port, size)]
+        flat, servers = join(run, address, model, 0, 1)
+        out, into = memoryview(bytearray(size)), memoryview(bytearray(size))
+        connection = socket.create_connection(("127.0.0.1", port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def through_echo() -> None:
+            connection.sendall(out)
+            done = 0
+            while done < size:
+                done += connection.recv_into(into[done:])
+
+        step = 0
+
+        def through_server() -> None:
+            nonlocal step
+            servers.push(step, 0.01, 1)
+            step += 1
+
+        for number in range(rounds + 1):
+            for name, action in sorted(
+                {"echo": through_echo, "served": through_server}.items(), reverse=bool(number % 2)
+            ):
+                times = []
+                for _ in range(count):
+                    begin = time.perf_counter()
+                    action()
+                    times.append(time.perf_counter() - begin)
+                if number:  # the first round warms up
+                    found[name].append(2 * size / best(times) / 1e9)
+        servers.done()
+        servers.leave()
+        connection.close()
+        for process in processes:
+            process.wait(60)
+    ratios = [served / plain for served, plain in zip(found["served"], found["echo"], strict=True)]
+    return {
+        "mb": megabytes,
+        "momentum": momentum,
+        "gb_per_s": found,
+        "ratios": ratios,
+        "ratio": float(np.median(ratios)),
+    }
+
+
+def rank_main(path: str, address: str, worker: int, rounds: int, count: int) -> None:
+    """Measure on one worker: blocks of served and of local steps, both workers at the same time."""
+    from hpcsynapse.trainer import data, models
+
+    torch.set_num_threads(1)
+    run = RunDirectory(Path(path))
+    digits = data.load("digits", None, {})
+    torch.manual_seed(0)
+    model, alone = models.create("simple-cnn", {}), models.create("simple-cnn", {})
+    flat, servers = join(run, address, model, worker, WORKERS)
+    optimizer = torch.optim.SGD(alone.parameters(), lr=0.02, momentum=0.9)
+    order, position, step = np.random.default_rng(worker).permutation(len(digits.train)), 0, 0
+
+    def forward_backward(network: torch.nn.Module) -> float:
+        nonlocal position
+        if position + BATCH > len(order):
+            position = 0
+        images, labels = digits.train.batch(order[position : position + BATCH])
+        position += BATCH
+        for parameter in network.parameters():
+            parameter.grad = None
+        loss = torch.nn.functional.cross_entropy(network(images), labels)
+        loss.backward()
+        return loss.item()
+
+    def served() -> None:
+        nonlocal step
+        forward_backward(model)
+        flat.gather()
+        servers.push(step, 0.02, BATCH)
+        step += 1
+
+    def independent() -> None:
+        forward_backward(alone)
+        optimizer.step()
+
+    folder = Path(path)
+    times: dict[str, list[list[float]]] = {"served": [], "independent": []}
+    for number in range(rounds + 1):
+        for name, action in sorted({"served": served, "independent": independent}.items(), reverse=bool(number % 2)):
+            meet(folder, f"{number}-{name}", worker)
+            block = []
+            for _ in range(count):
+                begin = time.perf_counter()
+                action()
+                block.append(time.perf_counter() - begin)
+            if number:
+                times[name].append(block)
+    (folder / f"times-{worker}.json").write_text(json.dumps(times))
+    servers.done()
+    servers.leave()
+
+
+def meet(folder: Path, name: str, worker: int) -> None:
+    """Return when every worker has come here: by files, so that nothing else runs while steps are timed."""
+    (folder / f"meet-{name}-{worker}").touch()
+    while not all((folder / f"meet-{name}-{number}").exists() for number in range(WORKERS)):
+        time.sleep(0.002)
+
+
+def measure_workers(rounds: int, count: int) -> dict[str, float]:
+    """Run one world and return the best-decile step times (s) of both kinds of steps, over both workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        run, address = make_run(folder, WORKERS), f"127.0.0.1:{free_port()}"
+        processes = [serve(run, address, WORKERS)]
+        processes += [child("worker", run.path, address, number, rounds, count) for number in range(WORKERS)]
+        if any(process.wait(900) for process in processes):
+            sys.exit("a process failed")
+        found = [json.loads((run.path / f"times-{number}.json").read_text()) for number in range(WORKERS)]
+    return {name: best([time_ for one in found for block in one[name] for time_ in block]) for name in found[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--worlds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    if options.child:
+        kind, *words = options.child
+        if kind == "echo":
+            echo(int(words[0]), int(words[1]))
+        else:
+            rank_main(words[0], words[1], *map(int, words[2:]))
+        return
+    rows = [measure_bytes(size, momentum, options.rounds) for size in SIZES for momentum in MOMENTA]
+    print(f"{'MB':>4} {'momentum':>9} {'echo GB/s':>10} {'served':>8}   ratio (blocks)")
+    for row in rows:
+        plain, served = (float(np.median(row["gb_per_s"][name])) for name in ("echo", "served"))
+        print(f"{row['mb']:4} {row['momentum']:9} {plain:10.2f} {served:8.2f}   {row['ratio']:.2f} "
+              f"({min(row['ratios']):.2f}-{max(row['ratios']):.2f})")  # fmt: skip
+    worlds = [measure_workers(options.rounds, options.steps) for _ in range(options.worlds)]
+    shares = sorted(world["independent"] / world["served"] for world in worlds)
+    print(f"two async workers: {np.median(shares):.3f} ({shares[0]:.3f}-{shares[-1]:.3f}) of two independent processes")
+    about = {"python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(), "goals": GOALS}
+    workers = {"batch": BATCH, "workers": WORKERS, "best_decile_s": worlds, "share": float(np.median(shares))}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({**about, "bytes": rows, "workers": workers}, indent=1) + "\n")
+    print(f"written to {RESULTS}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Predictions: closed forms of communication, and cost models fitted to what was measured."""

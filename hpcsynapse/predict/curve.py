@@ -1,0 +1,217 @@
+"""The points that a prediction starts from: what was measured with growing numbers of ranks, all else being equal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcsynapse.errors import SpecError
+from hpcsynapse.predict.cost import QUEUE, SERVERS
+from hpcsynapse.predict.samples import RunSamples, read_samples
+from hpcsynapse.report.intervals import LEVEL, NORMAL, Estimate, t_quantile
+from hpcsynapse.report.points import Point, ScalingPoint
+from hpcsynapse.report.scaling import SINGLE, Compared
+from hpcsynapse.rundir import RunDirectory
+
+# What exchanges gradients in a strategy, by its name without options; gloo's reduction and broadcast are trees.
+COLLECTIVE = {"allreduce": "ring", "allreduce-broadcast": "ring", "central": "binomial", "ps-sync": SERVERS,
+              "ps-async": QUEUE, "mixed": QUEUE}  # fmt: skip
+NOT_PREDICTED = {"local-sgd": "its steps differ from one another", "admm": "it has two ranks"}
+Source = RunDirectory | Path
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One measured point: `time` of a step (s, or relative), its relative standard error, samples of its runs.
+
+    `batch` is that of a rank, or relative where it is not known.
+    """
+
+    ranks: int
+    nodes: int
+    batch: float
+    time: float
+    error: float
+    samples: tuple[RunSamples, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Points that may be compared, by ranks, and what holds for all of them.
+
+    `base_time` is that of the baseline, `base_throughput` (samples/s) and `base_epoch_s` its other figures where they
+    are known, `epoch_samples` the samples of an epoch; `seconds` tells whether times are seconds or relative.
+    """
+
+    strategy: str
+    engine: str
+    model: str
+    data: str
+    scaling: str
+    baseline_strategy: str
+    baseline_ranks: int
+    base_time: float
+    base_throughput: float | None
+    base_epoch_s: float | None
+    epoch_samples: float | None
+    seconds: bool
+    batches_known: bool
+    observations: tuple[Observation, ...]
+    collective: str
+    servers: int = 1
+
+    @property
+    def title(self) -> str:
+        """What was measured, for people."""
+        return " / ".join(part for part in (self.strategy, self.engine, self.model, self.data) if part) or "table"
+
+    @property
+    def by_node(self) -> bool:
+        """Whether nodes, not ranks, take part in the exchange."""
+        return _plain(self.strategy) == "mixed"
+
+    @property
+    def asynchronous(self) -> bool:
+        """Whether ranks go ahead without waiting for one another."""
+        return self.collective == QUEUE
+
+    @property
+    def ranks_per_node(self) -> int:
+        """The largest number of ranks that a node had."""
+        return max(math.ceil(point.ranks / point.nodes) for point in self.observations)
+
+    def batches(self, ranks: Floats) -> Floats:
+        """Return the batch of a rank (or its relative size) with so many ranks."""
+        first = self.observations[0]
+        return np.full_like(ranks, first.batch) if self.scaling == "weak" else first.batch * first.ranks / ranks
+
+    def members(self, ranks: Floats, nodes: Floats) -> Floats:
+        """Return how many take part in the exchange: ranks, or nodes."""
+        return nodes if self.by_node else ranks
+
+
+def of_report(compared: Iterable[Compared], sources: Mapping[int, Source], collective: str | None) -> list[Curve]:
+    """Return the curves of runs that were reported; `sources` says where each run lies, by its id().
+
+    Raises SpecError naming what is missing where there is no curve, or one cannot be predicted.
+    """
+    curves = []
+    for one in compared:
+        about = one.points[0].first.run.about
+        if about.strategy == SINGLE:
+            continue
+        if why := NOT_PREDICTED.get(_plain(about.strategy)):
+            raise SpecError(f"strategy {about.strategy} cannot be predicted: {why}; leave its runs out")
+        points = [*one.points]
+        if one.baseline.ranks < min(point.ranks for point in points):
+            points.insert(0, one.baseline)
+        kind = _collective(about.strategy, collective)
+        observations = [_observation(point, sources, asynchronous=kind == QUEUE) for point in points]
+        base = one.baseline
+        curves.append(_checked(Curve(
+            strategy=about.strategy, engine=about.engine, model=about.model, data=about.data, scaling=one.kind,
+            baseline_strategy=base.first.run.about.strategy, baseline_ranks=base.ranks,
+            base_time=_time(base, kind == QUEUE).value, base_throughput=base.average("throughput"),
+            base_epoch_s=None, epoch_samples=_epoch_samples(one.points[0]), seconds=True, batches_known=True,
+            observations=tuple(observations), collective=kind,
+            servers=_servers(sources[id(one.points[0].first.run)]) if kind in (SERVERS, QUEUE) else 1,
+        )))  # fmt: skip
+    if not curves:
+        raise SpecError("only runs of strategy single are there, which exchange nothing; add runs with several ranks")
+    return curves
+
+
+def of_table(rows: Iterable[ScalingPoint], collective: str | None) -> list[Curve]:
+    """Return the curves of a table's report, or of published figures; raises SpecError where there are too few points.
+
+    Times are relative: a table does not say what its figures consist of.
+    """
+    groups: dict[tuple[str, ...], list[ScalingPoint]] = {}
+    for row in rows:
+        groups.setdefault((row.strategy, row.engine, row.model, row.data, str(row.batch_per_rank)), []).append(row)
+    return [_of_rows(group, collective) for group in groups.values()]
+
+
+def _of_rows(rows: list[ScalingPoint], collective: str | None) -> Curve:
+    first = rows[0]
+    base = next(row for row in rows if row.ranks == row.baseline_ranks)
+    weak = first.scaling == "weak"
+    observations = [
+        Observation(
+            ranks=row.ranks, nodes=row.nodes or row.ranks,
+            batch=1.0 if weak else 1 / row.ranks, time=1 / (row.efficiency if weak else row.speedup),
+            error=0.0 if row.speedup_low is None or row.speedup_high is None
+            else math.log(row.speedup_high / row.speedup_low) / 2 / NORMAL,
+        )
+        for row in sorted(rows, key=lambda row: row.ranks)
+    ]  # fmt: skip
+    return _checked(Curve(
+        strategy=first.strategy, engine=first.engine, model=first.model, data=first.data, scaling=first.scaling,
+        baseline_strategy=base.strategy, baseline_ranks=base.ranks, base_time=1.0, base_throughput=base.throughput,
+        base_epoch_s=base.epoch_time_s, epoch_samples=None, seconds=False, batches_known=False,
+        observations=tuple(observations), collective=_collective(first.strategy, collective),
+    ))  # fmt: skip
+
+
+def _checked(curve: Curve) -> Curve:
+    counts = {point.ranks for point in curve.observations}
+    if len(counts) < 2:
+        raise SpecError(
+            f"{curve.title}: measured with {counts.pop()} ranks only; a prediction needs two numbers of ranks or more, "
+            "better four: run it with 1, 2, 4, ... nodes"
+        )
+    return curve
+
+
+def _plain(strategy: str) -> str:
+    """Return a strategy's name without its options: `allreduce` of `allreduce+fp16`."""
+    return strategy.partition("+")[0]
+
+
+def _collective(strategy: str, asked: str | None) -> str:
+    own = COLLECTIVE.get(_plain(strategy), "ring")
+    if asked is None or asked == own:
+        return own
+    if own in (SERVERS, QUEUE):
+        raise SpecError(f"--collective {asked}: strategy {strategy} goes through parameter servers")
+    return asked
+
+
+def _observation(point: Point, sources: Mapping[int, Source], asynchronous: bool) -> Observation:
+    estimate = _time(point, asynchronous)
+    samples = [read_samples(sources[id(one.run)], asynchronous) for one in point.repeats]
+    return Observation(
+        ranks=point.ranks, nodes=point.nodes, batch=point.batch_per_rank, time=estimate.value,
+        error=_error(estimate), samples=tuple(one for one in samples if one is not None),
+    )  # fmt: skip
+
+
+def _time(point: Point, asynchronous: bool) -> Estimate:
+    """Return the time of a step; of asynchronous strategies that in which each worker makes one on average."""
+    if not asynchronous:
+        return point.estimate("step_time")
+    rate = point.estimate("throughput")
+    return Estimate(point.global_batch / rate.value, rate.variance, rate.freedom)
+
+
+def _error(estimate: Estimate) -> float:
+    """Return the standard error whose normal 95 % interval is as wide as that of Student's t."""
+    if not estimate.freedom:
+        return 0.0
+    return t_quantile((1 + LEVEL) / 2, estimate.freedom) / NORMAL * math.sqrt(estimate.variance)
+
+
+def _epoch_samples(point: Point) -> float | None:
+    run = point.first.run
+    steps = run.about.steps_per_epoch or run.steps_per_epoch
+    return steps * point.global_batch if steps else None
+
+
+def _servers(source: Source) -> int:
+    return source.load_spec().ps.servers if isinstance(source, RunDirectory) else 1

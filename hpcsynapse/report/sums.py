@@ -1,0 +1,90 @@
+"""Sums over the ranks of a run for every step, taken up rank by rank."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from hpcsynapse.report.describe import RunDescription
+from hpcsynapse.timing import PHASES, WARMUP
+
+Records = npt.NDArray[np.void]
+Floats = npt.NDArray[np.float64]
+
+
+class Sums:
+    """Sums over ranks for every step that the first rank recorded."""
+
+    def __init__(self, first: Records) -> None:
+        size = len(first)
+        self.step = first["step"].astype(np.int64)
+        self.epoch = first["epoch"].astype(np.int64)
+        self.count = np.zeros(size, np.int64)
+        self.slowest, self.samples, self.latest = np.zeros(size), np.zeros(size), np.zeros(size)
+        self.total, self.loss = np.zeros(size), np.zeros(size)
+        self.phases = np.zeros((size, len(PHASES)))
+        self.start = np.full(size, np.inf)
+        self.warmup = np.zeros(size, np.bool_)
+        self.origin_low, self.origin_high = np.full(size, 1 << 30), np.full(size, -1)
+        changes = np.flatnonzero(self.epoch[1:] != self.epoch[:-1]) + 1
+        self.epoch_first = np.concatenate(([0], changes)).astype(np.int64)
+        self.epoch_last = np.concatenate((changes - 1, [size - 1])).astype(np.int64)
+        self.epoch_span = np.zeros(len(self.epoch_first))
+        self.extra: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    def rows(self, steps: npt.NDArray[np.int64]) -> tuple[slice | npt.NDArray[np.int64], slice | npt.NDArray[np.int64]]:
+        """Return where a rank's records belong here, and which of its records those are."""
+        common = min(len(steps), len(self.step))
+        if np.array_equal(steps[:common], self.step[:common]):  # nearly always; the rest is a torn end
+            self.extra = np.union1d(self.extra, steps[common:]) if len(steps) > common else self.extra
+            return slice(0, common), slice(0, common)
+        shared, here, there = np.intersect1d(self.step, steps, assume_unique=True, return_indices=True)
+        self.extra = np.union1d(self.extra, np.setdiff1d(steps, shared, assume_unique=True))
+        return here, there
+
+    def add(self, records: Records, origin: npt.NDArray[np.int64]) -> None:
+        """Add the records of one rank."""
+        here, there = self.rows(records["step"].astype(np.int64))
+        mine, came = records[there], origin[there]
+        self.count[here] += 1
+        self.slowest[here] = np.maximum(self.slowest[here], mine["total"])
+        self.total[here] += mine["total"]
+        self.latest[here] = np.maximum(self.latest[here], mine["total"] - mine["communicate"])
+        self.samples[here] += mine["samples"]
+        self.loss[here] += mine["loss"]
+        for column, phase in enumerate(PHASES):
+            self.phases[here, column] += mine[phase]
+        self.start[here] = np.minimum(self.start[here], mine["start"])
+        self.warmup[here] |= (mine["flags"] & WARMUP) != 0
+        self.origin_low[here] = np.minimum(self.origin_low[here], came)
+        self.origin_high[here] = np.maximum(self.origin_high[here], came)
+        self._add_epochs(here, mine)
+
+    def _add_epochs(self, here: slice | npt.NDArray[np.int64], mine: Records) -> None:
+        # Each rank by its own clock, so that clocks of different nodes need not agree; a clock that was set back does
+        # not make an epoch shorter than its steps. NaN: not recorded whole.
+        first, last, total = (np.full(len(self.step), np.nan) for _ in range(3))
+        first[here], total[here] = mine["start"], mine["total"]
+        last[here] = mine["start"] + mine["total"]
+        own = np.maximum(last[self.epoch_last] - first[self.epoch_first], np.add.reduceat(total, self.epoch_first))
+        self.epoch_span = np.maximum(self.epoch_span, own)
+
+    def epochs(self, about: RunDescription, whole: npt.NDArray[np.bool_]) -> tuple[Floats, int | None]:
+        """Return the times of epochs recorded in full (s) and the steps of a full epoch, where that is known.
+
+        From an epoch's first start to its last end, so without validation and checkpoints between epochs; epochs
+        with warm-up steps are used only when there are no others.
+        """
+        sizes = self.epoch_last - self.epoch_first + 1
+        length = about.steps_per_epoch
+        if length is None and len(sizes) > 1:  # an epoch is at its end where the next one begins
+            length = int(sizes[:-1].max())
+        if length is None and about.finished_whole and self.step[0] == 0:
+            length = int(sizes[-1])
+        gaps = np.concatenate(([0], np.cumsum(~whole)))
+        complete = (gaps[self.epoch_last + 1] == gaps[self.epoch_first]) & np.isfinite(self.epoch_span)
+        complete &= self.origin_low[self.epoch_first] == self.origin_high[self.epoch_last]  # no restart inside
+        warm = np.concatenate(([0], np.cumsum(self.warmup)))
+        cold = warm[self.epoch_last + 1] == warm[self.epoch_first]
+        full = complete & (sizes == length) if length else np.zeros(len(sizes), np.bool_)
+        return self.epoch_span[full & cold if (full & cold).any() else full], length

@@ -1,0 +1,90 @@
+"""Runs whose phases are known: ranks that work, one of them longer, and a collective in which the others wait for it."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from hpcsynapse.timing import StepRecorder
+
+PHASES = ("data", "forward", "backward", "update")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phased:
+    """A run to be written; times in seconds of one step of one rank.
+
+    `slow` adds seconds to a phase of a rank: {(rank, phase): seconds}, in the steps that `every` divides. `exchange` is
+    what the collective takes once all have come. `noise` is the relative standard deviation of every phase.
+    """
+
+    ranks: int = 4
+    steps: int = 200
+    warmup: int = 10
+    data: float = 0.01
+    forward: float = 0.03
+    backward: float = 0.06
+    update: float = 0.005
+    exchange: float = 0.02
+    between: float = 0.001
+    noise: float = 0.02
+    seed: int = 0
+    batch: int = 32
+    slow: dict = field(default_factory=dict)
+    every: int = 1
+    per_node: int = 1
+    start: float = 1.8e9
+    facts: dict = field(default_factory=dict)
+
+    def write(self, folder):
+        """Write the records of all ranks; returns the folder."""
+        rng = np.random.default_rng(self.seed)
+        shape = (self.ranks, self.steps)
+        spent = {name: getattr(self, name) * (1 + self.noise * rng.standard_normal(shape)) for name in PHASES}
+        for (rank, phase), seconds in self.slow.items():
+            spent[phase][rank, :: self.every] += seconds
+        ready = spent["data"] + spent["forward"] + spent["backward"]
+        asynchronous = self.facts.get("strategy") in ("ps-async", "mixed")
+        waits = 0.0 if asynchronous else ready.max(axis=0) - ready
+        communicate = waits + self.exchange + spent.pop("communicate", np.zeros(shape))
+        for (rank, phase), seconds in self.slow.items():
+            if phase == "communicate":
+                communicate[rank] += seconds
+        loss = 2.3 * np.exp(-np.arange(self.steps) * self.batch * self.ranks / 20_000) + 0.1
+        for rank in range(self.ranks):
+            self._rank(Path(folder), rank, {**{name: values[rank] for name, values in spent.items()},
+                                            "communicate": communicate[rank]}, loss * rng.normal(1, 0.1, self.steps))  # fmt: skip
+        return Path(folder)
+
+    def _rank(self, folder, rank, spent, loss):
+        environ = {"WORLD_SIZE": str(self.ranks), "HPCSYNAPSE_NODES": str(-(-self.ranks // self.per_node)),
+                   "CUDA_VISIBLE_DEVICES": str(rank % self.per_node)}  # fmt: skip
+        facts = {"strategy": "allreduce", "engine": "ddp", "model": "simple-cnn", "data": "digits", "optimizer": "sgd",
+                 "device_name": "gpu", "threads": 1, "started": self.start, "host": f"node{rank // self.per_node}",
+                 "world_size": self.ranks, **self.facts}  # fmt: skip
+        with mock.patch.dict(os.environ, environ, clear=True):
+            recorder = StepRecorder(folder, rank=rank, warmup=self.warmup, **facts)
+        with recorder:
+            now = self.start
+            for step in range(self.steps):
+                own = {name: float(values[step]) for name, values in spent.items()}
+                total = sum(own.values()) + self.between
+                recorder.write(step, step // 50, now, own["data"], own["forward"], own["backward"], own["communicate"],
+                               own["update"], total, self.batch, float(loss[step]))  # fmt: skip
+                now += total
+
+
+def write_curve(run, accuracies, epoch_samples, epoch_time, start=1.8e9):
+    """Write history and learning curve of a run directory with these accuracies after its epochs."""
+    states, metrics, now = [("SETUP", start - 5), ("TRAINING", start)], [], start
+    for number, accuracy in enumerate(accuracies, 1):
+        now += epoch_time
+        states += [("EVALUATING", now), ("TRAINING", now + 1)]
+        metrics.append({"time": now + 0.9, "step": number, "epoch": number, "samples": number * epoch_samples,
+                        "loss": 1.0, "accuracy": accuracy})  # fmt: skip
+        now += 1
+    run.history.write_text("".join(json.dumps({"time": when, "state": state}) + "\n" for state, when in states))
+    run.metrics.write_text("".join(json.dumps(metric) + "\n" for metric in metrics))

@@ -1,4 +1,4 @@
-"""Every command of the README's tour, in its order, on the Slurm lab."""
+"""Every command of the README's tour and of docs/, in their order, on the Slurm lab."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-COMMANDS = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)]
+COMMANDS = [line[2:] for block in BLOCKS for line in block.splitlines()]
 
 
 def test_every_line_of_a_console_block_is_a_command() -> None:
     assert len(COMMANDS) >= 15
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL):
+    for block in BLOCKS:
         assert all(line.startswith("$ hpcsynapse ") for line in block.splitlines())
 
 

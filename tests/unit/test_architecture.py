@@ -15,8 +15,9 @@ PACKAGE = Path(__file__).parents[2] / "hpcsynapse"
 LAYERS = {
     "errors": 0, "units": 0,
     "fields": 1, "site": 1, "spec": 1, "training": 1, "settings": 1, "hostlist": 1, "ports": 1, "placement": 1,
-    "rundir": 1, "failure": 1, "network": 1, "timing": 1, "task_hosts": 1, "records": 1, "rank": 1, "local_launcher": 1, "devices": 1,
-    "usercode_checks": 1, "bksynapse": 1, "intake": 1, "store": 1,
+    "rundir": 1, "failure": 1, "network": 1, "timing": 1, "task_hosts": 1, "records": 1, "rank": 1,
+    "local_launcher": 1, "devices": 1,
+    "usercode_checks": 1, "bksynapse": 1, "intake": 1, "store": 1, "secret": 1, "predict": 3,
     "process": 2, "schedulers": 2, "launchers": 2, "render": 2, "greasy": 2, "jobfiles": 2,
     "checks": 3, "status": 3, "submission": 3, "report": 3, "study": 3, "trainer": 3,
     "cli": 4, "__main__": 5, "__init__": 5,
@@ -107,7 +108,7 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
     assert set(MODELS) == {
         "simple-cnn", "unet", "resnet56", "resnet83", "alexnet", "vgg16", "vgg19", "resnet50", "resnet152", "dualnet",
     }  # fmt: skip
-    assert set(DATA) == {"digits", "cifar10", "mnist", "npy", "synthetic"}
+    assert set(DATA) == {"digits", "cluttered-digits", "cifar10", "mnist", "npy", "synthetic"}
     assert set(STRATEGIES) == {
         "auto", "single", "allreduce", "allreduce-broadcast", "central", "local-sgd", "ps-async", "ps-sync", "mixed",
         "admm",

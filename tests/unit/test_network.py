@@ -39,5 +39,5 @@ def test_another_host_that_maps_to_loopback_is_an_error() -> None:
 
 
 def test_an_unknown_host_is_an_error() -> None:
-    with pytest.raises(PlacementError, match="host no.such.host.invalid of this job is not known"):
+    with pytest.raises(PlacementError, match=r"host no\.such\.host\.invalid of this job is not known"):
         network.bind({"HPCSYNAPSE_PEER": "no.such.host.invalid"}, None)

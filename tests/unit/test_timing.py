@@ -48,7 +48,7 @@ def test_a_record_is_what_the_header_says(tmp_path):
     assert [tuple(field) for field in header["fields"]] == [(name, kind) for name, kind, _ in FIELDS]
     assert (header["format"], header["version"], header["model"]) == ("hpcsynapse-steps", 2, "m")
     assert len(body) == header["record_size"] == RECORD.size
-    assert RECORD.unpack(body) == (0, 0, 100.0, 1, 2, 3, 4, 5, 15, 32, 0.25, -1, 1)
+    assert RECORD.unpack(body) == (0, 0, 100.0, 1, 2, 3, 4, 5, 15, 32, 0.25, -1, 1, 0, 0)
 
 
 def test_three_lines_record_a_loop(tmp_path):

@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--skip-training", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "cifar").mkdir()
@@ -228,7 +229,7 @@ def main() -> None:
                             f"{model:11} {ranks:5} {processes:9} {found['step_s'] * 1e3:9.1f}  {found['waiting']:.2%}"
                         )
     about = {"python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(),
-             "images": options.images}  # fmt: skip
+             "load_before": load, "images": options.images}  # fmt: skip
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({**about, "loaders": rows, "volumes": mapped, "steps": runs}, indent=1) + "\n")
     print(f"written to {RESULTS}")

@@ -99,18 +99,20 @@ class Program:
 
         self.engine.barrier()
         times, order = [], np.random.default_rng(0).permutation(len(self.data))
-        traffic.look()
+        first = self.every if self.every > 1 else 1
         for step in range(self.steps):
+            if step == first:
+                traffic.look()
             begin = time.perf_counter()
             chosen = order[step * BATCH % 960 :][:BATCH]
             self.strategy.step(*self.data.batch(chosen)).loss.item()
             times.append(time.perf_counter() - begin)
-        sent = traffic.look()[0] / self.steps
+        sent = traffic.look()[0] / (self.steps - first)
         # What is under way ends here, unmeasured, so that it does not disturb the next block.
         if self.every > 1:
             self.strategy.finish(lambda: None)
         self.engine.barrier()
-        return times[self.every if self.every > 1 else 1 :], sent
+        return times[first:], sent
 
 
 def measure_rank(model: str, rounds: int, folder: Path) -> None:

@@ -147,6 +147,7 @@ def _program(spec: JobSpec) -> Iterator[Finding]:
         return
     train = spec.train
     yield from _targets(spec)
+    yield from _halves(spec)
     yield from _data(spec)
     module = _ENGINE_MODULES[train.engine]
     if launchers.foreign_python(spec):
@@ -192,6 +193,18 @@ def _torch_is_for_cpus() -> bool:
     except OSError:
         return False
     return all(re.search(rf"^{name}\b.*= None$", text, re.MULTILINE) for name in ("cuda", "hip"))
+
+
+def _halves(spec: JobSpec) -> Iterator[Finding]:
+    """Tell whether a model of ours can be cut in two; of a user's own only the trainer can see it."""
+    from hpcsynapse.trainer.catalog import MODELS, SEQUENTIAL
+
+    model = spec.train.model
+    if spec.train.strategy == "admm" and model in MODELS and model not in SEQUENTIAL:
+        yield Finding("error", "model", (
+            f"strategy admm cuts a torch.nn.Sequential in two, and {model} is none; use --model "
+            f"{' or '.join(SEQUENTIAL)}, or package.module:attribute of your own"
+        ))  # fmt: skip
 
 
 def _known_names() -> dict[str, frozenset[str]]:

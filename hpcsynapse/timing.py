@@ -51,7 +51,8 @@ class StepRecorder:
     `with recorder.step(samples=64, loss=value):` around a step is enough; `recorder.mark("forward")` inside gives
     the time since the last mark to a phase. `description` is added to the first line of the file. Without
     arguments run directory, rank and world size come from the environment that hpcsynapse gives to every rank.
-    A parameter server records its updates with `role="ps"`, in a file of that name, and its index as the rank.
+    A parameter server records its updates with `role="ps"`, in a file of that name, and its index as the rank. With
+    `keep` a process that is started again within a job leaves the records of its earlier life as they are.
     A recorder belongs to one thread. Cost: see benchmarks/recorder.py.
     """
 
@@ -62,6 +63,7 @@ class StepRecorder:
         rank: int | None = None,
         warmup: int = 10,
         role: str = "worker",
+        keep: bool = False,
         **description: object,
     ) -> None:
         environ = os.environ
@@ -71,6 +73,8 @@ class StepRecorder:
         target.mkdir(parents=True, exist_ok=True)
         name = "rank" if role == "worker" else role
         self.path = target / f"{name}-{self.rank:05d}.{environ.get('HPCSYNAPSE_ATTEMPT', '0')}.steps"
+        if keep:
+            self.path = _unused(self.path)
         self.header = self._describe({"role": role, **description})
         self._warmup = warmup
         self._written = 0
@@ -186,6 +190,15 @@ class StepRecorder:
     def __del__(self) -> None:
         if getattr(self, "_file", -1) >= 0:
             self.close()
+
+
+def _unused(path: Path) -> Path:
+    """Return the path, or one with the lowest number behind the name of the start that is not taken."""
+    for life in range(1, 1_000_000):
+        if not path.exists():
+            break
+        path = path.with_name(f"{path.name.removesuffix('.steps').partition('+')[0]}+{life}.steps")
+    return path
 
 
 class _Step:

@@ -253,6 +253,7 @@ class DualOptions:
             f"by-{self.norm}": self.norm != "none",
             "equal-copy": self.copy_start == "equal",
             "steps{},{},{}".format(*steps): steps != (1, 1, 1),
+            f"beta{self.beta:g}": self.beta != 0.1,
             "late": self.one_batch_late,
             "int8": self.int8_targets,
             "files": self.exchange == "files",

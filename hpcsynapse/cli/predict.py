@@ -147,7 +147,7 @@ def _curves(names: Sequence[str], runs: Path, kind: str, baseline: str | None, c
     from hpcsynapse.report.scaling import scaling_report
 
     if (table := table_of(names)) is not None:
-        return of_table(table_report(table, kind, baseline).points, collective)
+        return of_table(table_report(table, kind, baseline).points, collective, kind)
     sources, meant = sources_of(names, runs)
     loaded = [load(source) for source in sources]
     report = scaling_report(loaded, meant if kind == "auto" else kind, baseline)
@@ -157,13 +157,16 @@ def _curves(names: Sequence[str], runs: Path, kind: str, baseline: str | None, c
 
 
 def _reachable(forecast: Forecast, counts: list[int], are_nodes: bool) -> list[int]:
-    """Return the ranks that were asked for, without those that would have no sample left in strong scaling."""
+    """Return the ranks that were asked for, without those of which nothing can be said."""
     from hpcsynapse.predict.forecast import doublings
 
     curve = forecast.curve
     ranks = [count * curve.ranks_per_node if are_nodes else count for count in counts] or doublings(curve)
-    if curve.scaling == "strong" and curve.batches_known and (over := [one for one in ranks if one > forecast.most]):
-        click.echo(f"warning: {curve.title}: the global batch is too small for {', '.join(map(str, over))} ranks",
-                   err=True)  # fmt: skip
-        return [one for one in ranks if one <= forecast.most]
-    return ranks
+    most = forecast.most if curve.scaling == "strong" and curve.batches_known else math.inf
+    for left_out, why in (
+        ([count for count in ranks if count < forecast.fewest], "fewer ranks than were measured"),
+        ([count for count in ranks if count > most], "more ranks than samples of a global batch"),
+    ):
+        if left_out and counts:
+            click.echo(f"warning: {curve.title}: left out {', '.join(map(str, left_out))}: {why}", err=True)
+    return [count for count in ranks if forecast.fewest <= count <= most]

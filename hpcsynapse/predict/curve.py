@@ -46,7 +46,8 @@ class Curve:
     """Points that may be compared, by ranks, and what holds for all of them.
 
     `base_time` is that of the baseline, `base_throughput` (samples/s) and `base_epoch_s` its other figures where they
-    are known, `epoch_samples` the samples of an epoch; `seconds` tells whether times are seconds or relative.
+    are known, `epoch_samples` the samples of an epoch; `seconds` tells whether times are seconds or relative. Where
+    nodes are not known, every rank is taken to have its own.
     """
 
     strategy: str
@@ -62,6 +63,7 @@ class Curve:
     epoch_samples: float | None
     seconds: bool
     batches_known: bool
+    nodes_known: bool
     observations: tuple[Observation, ...]
     collective: str
     servers: int = 1
@@ -95,6 +97,14 @@ class Curve:
         """Return how many take part in the exchange: ranks, or nodes."""
         return nodes if self.by_node else ranks
 
+    def links(self, nodes: Floats) -> npt.NDArray[np.int64]:
+        """Return over which links an exchange goes: 0 within one node, 1 between nodes, or where nothing is known."""
+        return ((nodes > 1) | (not self.nodes_known)).astype(np.int64)
+
+    def exchanges(self, point: Observation) -> bool:
+        """Tell whether a point exchanged anything: a single rank does so with parameter servers only."""
+        return point.ranks > 1 or self.collective in (SERVERS, QUEUE)
+
 
 def of_report(compared: Iterable[Compared], sources: Mapping[int, Source], collective: str | None) -> list[Curve]:
     """Return the curves of runs that were reported; `sources` says where each run lies, by its id().
@@ -119,6 +129,7 @@ def of_report(compared: Iterable[Compared], sources: Mapping[int, Source], colle
             baseline_strategy=base.first.run.about.strategy, baseline_ranks=base.ranks,
             base_time=_time(base, kind == QUEUE).value, base_throughput=base.average("throughput"),
             base_epoch_s=None, epoch_samples=_epoch_samples(one.points[0]), seconds=True, batches_known=True,
+            nodes_known=True,
             observations=tuple(observations), collective=kind,
             servers=_servers(sources[id(one.points[0].first.run)]) if kind in (SERVERS, QUEUE) else 1,
         )))  # fmt: skip
@@ -127,21 +138,23 @@ def of_report(compared: Iterable[Compared], sources: Mapping[int, Source], colle
     return curves
 
 
-def of_table(rows: Iterable[ScalingPoint], collective: str | None) -> list[Curve]:
+def of_table(rows: Iterable[ScalingPoint], collective: str | None, scaling: str = "auto") -> list[Curve]:
     """Return the curves of a table's report, or of published figures; raises SpecError where there are too few points.
 
-    Times are relative: a table does not say what its figures consist of.
+    Times are relative: a table does not say what its figures consist of. A table that says one batch for all numbers of
+    ranks shows weak scaling, even if it gives times of a whole training, unless `scaling` says otherwise.
     """
     groups: dict[tuple[str, ...], list[ScalingPoint]] = {}
     for row in rows:
         groups.setdefault((row.strategy, row.engine, row.model, row.data, str(row.batch_per_rank)), []).append(row)
-    return [_of_rows(group, collective) for group in groups.values()]
+    return [_of_rows(group, collective, scaling) for group in groups.values()]
 
 
-def _of_rows(rows: list[ScalingPoint], collective: str | None) -> Curve:
+def _of_rows(rows: list[ScalingPoint], collective: str | None, scaling: str) -> Curve:
     first = rows[0]
     base = next(row for row in rows if row.ranks == row.baseline_ranks)
-    weak = first.scaling == "weak"
+    kind = "weak" if scaling == "auto" and first.batch_per_rank is not None else first.scaling
+    weak = kind == "weak"
     observations = [
         Observation(
             ranks=row.ranks, nodes=row.nodes or row.ranks,
@@ -152,9 +165,10 @@ def _of_rows(rows: list[ScalingPoint], collective: str | None) -> Curve:
         for row in sorted(rows, key=lambda row: row.ranks)
     ]  # fmt: skip
     return _checked(Curve(
-        strategy=first.strategy, engine=first.engine, model=first.model, data=first.data, scaling=first.scaling,
+        strategy=first.strategy, engine=first.engine, model=first.model, data=first.data, scaling=kind,
         baseline_strategy=base.strategy, baseline_ranks=base.ranks, base_time=1.0, base_throughput=base.throughput,
         base_epoch_s=base.epoch_time_s, epoch_samples=None, seconds=False, batches_known=False,
+        nodes_known=all(row.nodes for row in rows),
         observations=tuple(observations), collective=_collective(first.strategy, collective),
     ))  # fmt: skip
 
@@ -214,4 +228,12 @@ def _epoch_samples(point: Point) -> float | None:
 
 
 def _servers(source: Source) -> int:
-    return source.load_spec().ps.servers if isinstance(source, RunDirectory) else 1
+    if not isinstance(source, RunDirectory):
+        return 1
+    options = source.load_spec().ps
+    if options.needed is not None:
+        raise SpecError(
+            f"{source.name}: ps.needed = {options.needed}: servers that do not wait for all workers "
+            "cannot be predicted; leave such runs out"
+        )
+    return options.servers

@@ -32,7 +32,8 @@ DRAWS = 400
 UNSEEN, UNSEEN_WEIGHT = 0.03, 2
 _SPREADS = 40  # draws of the distribution of computation times
 _BLOCKS = 20
-_ITERATIONS = 30
+_ITERATIONS = 15
+_UNKNOWN: Floats = np.zeros(1)
 
 
 def fit(curve: Curve) -> Model:
@@ -40,7 +41,7 @@ def fit(curve: Curve) -> Model:
     model = _fit(curve, _Figures(curve))
     points = curve.observations
     errors = model.time(*places(points))[0] / np.array([point.time for point in points]) - 1
-    links = list({int(point.nodes > 1) for point in points if _exchanges(curve, point)})
+    links = np.unique(curve.links(places([point for point in points if curve.exchanges(point)])[1]))
     fitted = 1 + np.count_nonzero(model.alpha[0, links]) + np.count_nonzero(model.beta[0, links])
     spare = max(0, len(points) - int(fitted))
     variance = (float(np.sum(errors**2)) + UNSEEN_WEIGHT * UNSEEN**2) / (spare + UNSEEN_WEIGHT)
@@ -56,12 +57,17 @@ def draw(model: Model, seed: int = 0) -> Model:
 def left_out_error(curve: Curve, left_out: Observation) -> float | None:
     """Return the relative error of a point's step time as the other points predict it.
 
-    None where they say nothing about it: there is one other point only, or none that exchanged over the same links.
+    None where they say nothing about it: there is one other point only, or none that exchanged over the same links, or
+    step times alone would have to tell what a step is without an exchange.
     """
     rest = replace(curve, observations=tuple(point for point in curve.observations if point is not left_out))
-    alike = [point for point in rest.observations if _exchanges(curve, point) and
-             (point.nodes > 1) == (left_out.nodes > 1)]  # fmt: skip
-    if len(rest.observations) < 2 or (_exchanges(curve, left_out) and not alike):
+    (link,) = curve.links(places([left_out])[1])
+    alike = [point for point in rest.observations if curve.links(places([point])[1])[0] == link]
+    if len(rest.observations) < 2:
+        return None
+    if curve.exchanges(left_out) and not any(curve.exchanges(point) for point in alike):
+        return None
+    if not _told_apart(curve) and not curve.exchanges(left_out) and all(map(curve.exchanges, rest.observations)):
         return None
     found = _fit(rest, _Figures(rest)).time(*places([left_out]))
     return float(found[0, 0] / left_out.time - 1)
@@ -101,13 +107,19 @@ class _Figures:
     def _noise(self, points: Sequence[Observation]) -> Floats:
         if self.mix is None:
             return np.zeros((1, len(points)))
-        return self.mix.standard_normal((DRAWS, len(points))) * np.array([self._errors[id(point)] for point in points])
+        errors = np.array([self._errors[id(point)] for point in points])
+        return np.asarray(self.mix.standard_normal((DRAWS, len(points))) * errors)
 
 
 def _fit(curve: Curve, figures: _Figures) -> Model:
+    return (_of_records if _told_apart(curve) else _of_times)(curve, figures)
+
+
+def _told_apart(curve: Curve) -> bool:
+    """Tell whether records say what is computation and what communication."""
     together = [point for point in curve.observations if point.ranks > 1]
-    told_apart = all(point.samples and all(one.phases_known for one in point.samples) for point in together)
-    return (_of_records if together and told_apart else _of_times)(curve, figures)
+    known = all(point.samples and all(one.phases_known for one in point.samples) for point in together)
+    return bool(together) and known
 
 
 def _of_times(curve: Curve, figures: _Figures) -> Model:
@@ -132,7 +144,7 @@ def _of_records(curve: Curve, figures: _Figures) -> Model:
     usual = [point for point in measured if point.ranks > 1 or curve.scaling == "strong"] or measured
     levels = figures.times(usual, [_mean([one.level for one in point.samples]) for point in usual])
     constant, per_sample = _computation(curve, usual, levels, figures)
-    exchanging = [point for point in measured if _exchanges(curve, point)]
+    exchanging = [point for point in measured if curve.exchanges(point)]
     batches = curve.batches(places(exchanging)[0])
     own = constant[:, None] + per_sample[:, None] * batches
     hidden = _hidden(exchanging)
@@ -179,40 +191,42 @@ def _mean(values: Sequence[float]) -> float:
 class _Exchange:
     """What alpha and beta contribute to points: beta and alpha of one node and of several, as far as they were used."""
 
-    def __init__(self, curve: Curve, points: Sequence[Observation], think: Floats | None = None) -> None:
+    def __init__(self, curve: Curve, points: Sequence[Observation], think: Floats = _UNKNOWN) -> None:
         self._curve, self._think = curve, think
         ranks, nodes = places(points)
         self._members = curve.members(ranks, nodes)
-        takes_part = np.array([_exchanges(curve, point) for point in points], bool)
-        self._links = np.stack([(nodes <= 1) & takes_part, (nodes > 1) & takes_part], axis=1)
+        takes_part = np.array([curve.exchanges(point) for point in points], bool)
+        self._links = np.stack([(curve.links(nodes) == link) & takes_part for link in (0, 1)], axis=1)
 
-    def solve(self, values: Floats, weights: Floats, others: Floats, mix: np.random.Generator | None) -> Floats:
+    def solve(self, values: Floats, steps: Floats, others: Floats, mix: np.random.Generator | None) -> Floats:
         """Return coefficients, a row for each row of values: those of `others`, beta of both links, alpha of both.
 
-        Errors count relative to `weights`. A link that was not used is given the coefficients of the other one.
+        Errors count relative to the step times. A link that was not used is given the coefficients of the other one.
         """
         kind, more = self._curve.collective, others.shape[1]
         rounds = cost.rounds(kind, self._members)[:, None] * self._links
-        slope = np.broadcast_to(cost.volume(kind, self._members, self._curve.servers), values.shape)
-        rest, found = np.zeros(values.shape), np.zeros((len(values), more + 4))
+        alone = cost.volume(kind, self._members, self._curve.servers)
+        # Newton's method, which ends after one turn but for the queue: how long one waits there grows faster than beta,
+        # so it starts above, where the servers would be busy all the time.
+        start = np.min(steps / (self._members * alone + 1e-300), axis=1, keepdims=True)
+        beta = np.broadcast_to(start, values.shape)
+        think = np.min(values / others[:, 0], axis=1)[:, None] * others[:, 0] if more else self._think
+        found = np.zeros((len(values), more + 4))
         for _ in range(_ITERATIONS):
             before = found
-            columns = np.concatenate(np.broadcast_arrays(*(
-                part[..., None] for part in [*others.T, *(slope[:, None] * self._links.T).swapaxes(0, 1), *rounds.T]
-            )), axis=-1)  # fmt: skip
-            found = solve(columns / weights[..., None], (values - rest) / weights, mix)
-            if kind != cost.QUEUE or np.allclose(found, before, rtol=1e-9, atol=0):
-                break
-            # Newton's method: waiting grows faster than beta, and the first solution, without waiting, lies above.
-            beta = found[:, more : more + 2] @ self._links.T
-            think = found[:, :more] @ others.T if self._think is None else self._think
             busy, slope = cost.transfer(kind, self._members, beta, think, self._curve.servers)
             rest = busy - slope * beta
+            columns = np.concatenate(np.broadcast_arrays(*(
+                part[..., None] for part in [*others.T, *(slope[:, None] * self._links.T).swapaxes(0, 1), *rounds.T]
+            )), axis=-1) / steps[..., None]  # fmt: skip
+            found = solve(columns, (values - rest) / steps)
+            if kind != cost.QUEUE or np.allclose(found, before, rtol=1e-5, atol=0):
+                break
+            beta = found[:, more : more + 2] @ self._links.T
+            think = found[:, :more] @ others.T if more else self._think
+        if mix is not None:
+            found = solve(columns, (values - rest) / steps, mix)
         for here, other in ((0, 1), (1, 0)):
             if not self._links[:, here].any():
                 found[:, [more + here, more + 2 + here]] = found[:, [more + other, more + 2 + other]]
         return found
-
-
-def _exchanges(curve: Curve, point: Observation) -> bool:
-    return point.ranks > 1 or curve.collective in (cost.SERVERS, cost.QUEUE)

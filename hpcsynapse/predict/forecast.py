@@ -64,16 +64,21 @@ class Forecast:
             return MAX_RANKS
         return min(MAX_RANKS, int(curve.batches(np.ones(1))[0]))
 
+    @property
+    def fewest(self) -> int:
+        """The smallest number of ranks that was measured; nothing is predicted below it."""
+        return min(point.ranks for point in self.curve.observations)
+
     @cached_property
     def knee(self) -> int | None:
         """The knee, or None where it lies beyond `most`."""
         ranks = self._allocations()
-        ranks = ranks[(ranks >= self.curve.baseline_ranks) & (2 * ranks <= self.most)]
+        ranks = ranks[2 * ranks <= self.most]
         gain = self.speedups(2 * ranks) / self.speedups(ranks) - 1
         worth = np.flatnonzero(gain >= WORTH)
         if len(worth) and worth[-1] == len(ranks) - 1:
             return None
-        return int(ranks[worth[-1]]) if len(worth) else self.curve.baseline_ranks
+        return int(ranks[worth[-1]]) if len(worth) else self.fewest
 
     @cached_property
     def deadline(self) -> int | None:
@@ -99,7 +104,7 @@ class Forecast:
 
     def speedups(self, ranks: Floats) -> Floats:
         """Return predicted speedups against the baseline."""
-        return self.speedup(ranks, self.model.time(ranks, self.nodes(ranks)))[0]
+        return np.asarray(self.speedup(ranks, self.model.time(ranks, self.nodes(ranks)))[0])
 
     def speedup(self, ranks: Floats, times: Floats, base: float | Floats | None = None) -> Floats:
         """Return the speedup that step times mean, against the baseline's."""
@@ -111,7 +116,7 @@ class Forecast:
         curve = self.curve
         samples = self.goals.epoch_samples or curve.epoch_samples
         if samples is not None and curve.base_throughput is not None:
-            return samples / (curve.base_throughput * speedups)
+            return np.asarray(samples / (curve.base_throughput * speedups))
         return None if curve.base_epoch_s is None else curve.base_epoch_s / speedups
 
     def intervals(self, ranks: Floats, nodes: Floats) -> tuple[Floats, Floats]:
@@ -128,8 +133,9 @@ class Forecast:
         base = self.curve.base_time * np.exp(error * rng.standard_normal((len(times), 1)))
         ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         estimate = self.model.time(ranks, nodes)
+        speedups = self.speedup(ranks, times, base)
         return (_around(np.quantile(times, ends, axis=0), estimate),
-                _around(np.quantile(self.speedup(ranks, times, base), ends, axis=0), self.speedup(ranks, estimate)))  # fmt: skip
+                _around(np.quantile(speedups, ends, axis=0), self.speedup(ranks, estimate)))  # fmt: skip
 
     def left_out(self, point: Observation) -> tuple[float | None, float | None, float | None]:
         """Return the errors of a point's step time as the others predict it: cost model, Amdahl's law, USL."""
@@ -150,9 +156,10 @@ class Forecast:
         return laws.fit(ranks, self.speedup(ranks, np.array([[point.time for point in points]]))[0], size)
 
     def _allocations(self) -> Floats:
-        """Return numbers of ranks that fill their nodes, and fewer on one node."""
+        """Return numbers of ranks from the smallest measured that fill their nodes, and fewer on one node."""
         filled = self.curve.ranks_per_node
-        return np.array([*range(1, min(filled, self.most + 1)), *range(filled, self.most + 1, filled)], float)
+        found = np.array([*range(1, min(filled, self.most + 1)), *range(filled, self.most + 1, filled)], float)
+        return found[found >= self.fewest]
 
     def _epochs(self, option: str) -> tuple[Floats, Floats]:
         ranks = self._allocations()

@@ -36,10 +36,10 @@ class Law:
         return np.asarray(self.factor * ranks / (1 + self.sigma * more + self.kappa * ranks * more))
 
 
-def fit(ranks: Sequence[int], speedups: Sequence[float], size: int) -> Law | None:
+def fit(ranks: Sequence[float] | Floats, speedups: Sequence[float] | Floats, size: int) -> Law | None:
     """Fit Amdahl's law (size AMDAHL) or the universal law (USL) by relative errors; None with too few rank counts."""
     count, speedup = np.asarray(ranks, float), np.asarray(speedups, float)
-    if len(set(ranks)) < size:
+    if len(np.unique(count)) < size:
         return None
     columns = np.stack([np.ones_like(count), count - 1, count * (count - 1)][:size], axis=1)
     # R / speedup is 1 / efficiency; dividing each row by it makes the errors relative.

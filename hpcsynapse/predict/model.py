@@ -46,7 +46,7 @@ class Model:
         kind, servers = self.curve.collective, self.curve.servers
         level = self.constant[:, None] + self.per_sample[:, None] * self.curve.batches(ranks)
         compute = level * self._slowest(ranks, nodes)
-        members, link = self.curve.members(ranks, nodes), (nodes > 1).astype(int)
+        members, link = self.curve.members(ranks, nodes), self.curve.links(nodes)
         busy, _ = cost.transfer(kind, members, self.beta[:, link], compute, servers)
         whole = self.alpha[:, link] * cost.rounds(kind, members) + busy
         return compute, exposed(whole, self.hidden * level) if self.hidden else whole

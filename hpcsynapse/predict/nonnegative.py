@@ -38,7 +38,7 @@ def solve(columns: Floats, values: Floats, mix: np.random.Generator | None = Non
     solutions, misfit = np.stack(found), np.stack(misfits)
     good = misfit <= misfit.min(axis=0) + _TIE * misfits[0]
     if mix is None:
-        return solutions[np.argmax(good, axis=0), np.arange(len(values))]
+        return np.asarray(solutions[np.argmax(good, axis=0), np.arange(len(values))])
     weights = np.where(good, mix.exponential(size=good.shape), 0.0)  # uniform on the simplex
     return np.asarray(np.einsum("sr,srk->rk", weights / weights.sum(axis=0), np.where(good[..., None], solutions, 0.0)))
 

@@ -27,7 +27,7 @@ class ForecastPoint:
     engine: str = column("what moves the data")
     model: str = column("model, or the program of a user's own command")
     data: str = column("data set")
-    nodes: int = column("nodes, filled as those that were measured")
+    nodes: int | None = column("nodes, filled as those that were measured")
     ranks: int = column("ranks that train")
     baseline_strategy: str = column("strategy of the point that speedup and efficiency refer to")
     baseline_ranks: int = column("ranks of the point that speedup and efficiency refer to")
@@ -128,7 +128,7 @@ class _Table:
             engine=curve.engine,
             model=curve.model,
             data=curve.data,
-            nodes=nodes,
+            nodes=nodes if curve.nodes_known else None,
             ranks=ranks,
             baseline_strategy=curve.baseline_strategy,
             baseline_ranks=curve.baseline_ranks,
@@ -169,7 +169,7 @@ class _Table:
     def _doubts(self, ranks: int, nodes: int) -> list[str]:
         points = self._forecast.curve.observations
         found = ["far"] if ranks > FAR * max(point.ranks for point in points) else []
-        if nodes > 1 and all(point.nodes == 1 for point in points):
+        if self._forecast.curve.nodes_known and nodes > 1 and all(point.nodes == 1 for point in points):
             found.append("one-node")
         return found
 

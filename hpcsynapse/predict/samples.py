@@ -46,13 +46,15 @@ class RunSamples:
 
 def read_samples(source: RunDirectory | Path, asynchronous: bool) -> RunSamples | None:
     """Read a run without its warm-up; None when there is no step that all ranks recorded."""
-    ranks, steps, header = [], [], {}
-    for header, records in each_rank(source):  # noqa: B007 - any rank's description tells what is asked for below
+    about: dict[str, Any] = {}
+    ranks, steps = [], []
+    for header, records in each_rank(source):
+        about = header  # of any rank: they agree in what is asked for below
         cold = records[(records["flags"] & WARMUP) == 0]
         mine = cold if len(cold) else records
         steps.append(mine["step"].astype(np.int64))
         ranks.append(np.stack([mine[name] for name in ("total", "communicate", "backward")]).astype(float))
-    facts = {"overlaps": header.get("communicate") == "exposed", "gradient_bytes": _bytes(header)}
+    facts = {"overlaps": about.get("communicate") == "exposed", "gradient_bytes": _bytes(about)}
     return _asynchronous(ranks, facts) if asynchronous else _lockstep(ranks, steps, facts)
 
 

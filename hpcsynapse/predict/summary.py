@@ -7,13 +7,14 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from hpcsynapse.predict.cost import QUEUE, SERVERS
+import numpy as np
+
 from hpcsynapse.predict.forecast import Forecast
 from hpcsynapse.predict.laws import Law
 from hpcsynapse.predict.rows import ForecastPoint
 from hpcsynapse.units import format_seconds
 
-_LINKS = ("on one node", "between nodes")
+_LINKS = (" on one node", " between nodes")
 
 
 def sentences(forecast: Forecast) -> Iterator[str]:
@@ -24,14 +25,14 @@ def sentences(forecast: Forecast) -> Iterator[str]:
     yield f"  exchange: {_exchange(forecast)}"
     yield f"  Amdahl's law: {_law(forecast.amdahl)}; universal law: {_law(forecast.usl)}"
     yield f"  left out and predicted: {_errors(forecast)}"
-    yield f"  knee: {forecast.knee or f'beyond {forecast.most}'} ranks"
+    yield f"  knee: {_count(forecast.knee) if forecast.knee else f'beyond {_count(forecast.most)}'}"
     goals = forecast.goals
     for name, goal in (("deadline", goals.deadline_s), ("budget", goals.budget)):
         if goal is not None:
             what = format_seconds(goal) if name == "deadline" else f"{goal:g} rank-hours"
             found = getattr(forecast, name)
-            answer = f"{found} ranks" if found else f"not with {forecast.most} ranks or fewer"
-            yield f"  {name} of {what} for {goals.epochs} epochs: {answer}"
+            answer = _count(found) if found else f"not with {_count(forecast.most)} or fewer"
+            yield f"  {name} of {what}, epochs {goals.epochs}: {answer}"
 
 
 def document(forecast: Forecast, points: Sequence[ForecastPoint]) -> dict[str, Any]:
@@ -59,8 +60,9 @@ def document(forecast: Forecast, points: Sequence[ForecastPoint]) -> dict[str, A
 
 def _used(forecast: Forecast) -> list[int]:
     """Return the links that measured points used: 0 within one node, 1 between nodes."""
-    served = forecast.curve.collective in (SERVERS, QUEUE)
-    return sorted({int(point.nodes > 1) for point in forecast.curve.observations if point.ranks > 1 or served})
+    curve = forecast.curve
+    nodes = np.array([point.nodes for point in curve.observations if curve.exchanges(point)], float)
+    return sorted(set(curve.links(nodes).tolist()))
 
 
 def _gradient_bytes(forecast: Forecast) -> float | None:
@@ -71,15 +73,20 @@ def _gradient_bytes(forecast: Forecast) -> float | None:
 def _exchange(forecast: Forecast) -> str:
     model, size, found = forecast.model, _gradient_bytes(forecast), []
     for link in _used(forecast):
+        where = _LINKS[link] if forecast.curve.nodes_known else ""
         alpha, beta = float(model.alpha[0, link]), float(model.beta[0, link])
         if forecast.curve.seconds:
             speed = f"{size / beta / 1e6:.4g} MB/s" if size and beta else f"{beta * 1e3:.4g} ms a model"
-            found.append(f"{alpha * 1e6:.4g} us a round and {speed} {_LINKS[link]}")
+            found.append(f"{alpha * 1e6:.4g} us a round and {speed}{where}")
         else:
             level = float(model.constant[0] + model.per_sample[0] * forecast.curve.observations[0].batch)
             share = 100 / level if level else 0.0
-            found.append(f"{alpha * share:.3g} % of a step a round and {beta * share:.3g} % a model {_LINKS[link]}")
+            found.append(f"{alpha * share:.3g} % of a step a round and {beta * share:.3g} % a model{where}")
     return f"{forecast.curve.collective}, {'; '.join(found)}"
+
+
+def _count(ranks: int) -> str:
+    return "1 rank" if ranks == 1 else f"{ranks} ranks"
 
 
 def _law(law: Law | None) -> str:

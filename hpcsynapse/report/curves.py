@@ -7,7 +7,6 @@ times, without what lies between steps. Error is 1 - accuracy at every validatio
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +41,10 @@ def loss_curve(run: LoadedRun) -> Curve:
     return _known(time[ends], samples[ends], np.array([run.loss[stretch].mean() for stretch in stretches]))
 
 
-def error_curve(source: RunDirectory | Path, run: LoadedRun) -> Curve:
+def error_curve(run: LoadedRun) -> Curve:
     """Return the error on the test data, a fraction; empty where nothing was validated."""
     try:
-        points = curve(source, run.about) if isinstance(source, RunDirectory) else []
+        points = curve(run.source, run.about) if isinstance(run.source, RunDirectory) else []
     except RecordError:
         points = []
     times = np.array([np.nan if point.time_s is None else point.time_s for point in points])

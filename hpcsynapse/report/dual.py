@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,8 +126,9 @@ def _batches(memory: Any, limit: int | None) -> dict[str, int | None]:
     found: dict[str, int | None] = {f"{part}_batch": None for part in _PARTS}
     if limit is None or not isinstance(memory, Mapping):
         return found
-    small, large = memory["batches"]
-    for part in _PARTS:
-        low, high = memory[part]
-        found[f"{part}_batch"] = max(0, int(small + (limit - low) * (large - small) / (high - low)))
+    with suppress(KeyError, TypeError, ValueError, ZeroDivisionError):  # another release may have written it
+        small, large = memory["batches"]
+        for part in _PARTS:
+            low, high = memory[part]
+            found[f"{part}_batch"] = max(0, int(small + (limit - low) * (large - small) / (high - low)))
     return found

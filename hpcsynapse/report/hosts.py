@@ -61,7 +61,7 @@ def host_times(runs: Iterable[RunDirectory | Path]) -> list[HostTime]:
     for run in runs:
         try:
             loaded = load(run)
-            ranks = rank_times(run, loaded)
+            ranks = rank_times(loaded)
         except RecordError:
             continue
         own: dict[str, list[RankTime]] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +74,7 @@ def ratio(above: Estimate, below: Estimate) -> Estimate:
     return Estimate(value, variance, freedom)
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(probability: float, freedom: float) -> float:
     """Return the quantile of Student's t distribution for probability in (0.5, 1) and any freedom > 0."""
     low, high = 0.0, 2.0

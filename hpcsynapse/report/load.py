@@ -37,9 +37,11 @@ class LoadedRun:
     Asynchronous strategies have empty step arrays. Theirs are `rates` (samples/s of all ranks in equal slices of the
     common measured window; `start` and `loss` are those of the slices), `worker_step_time` (s), `worker_times` (s,
     equally many quantiles of every worker's step time), and sums over all measured steps of all workers:
-    `worker_spent` (s: phases in the order of PHASES, then totals) on `worker_counted` samples.
+    `worker_spent` (s: phases in the order of PHASES, then totals) on `worker_counted` samples. `source` is where all of
+    it was read from.
     """
 
+    source: RunDirectory | Path
     about: RunDescription
     step: npt.NDArray[np.int64]
     epoch: npt.NDArray[np.int64]
@@ -86,14 +88,14 @@ def load(source: RunDirectory | Path) -> LoadedRun:
     about, by_rank, starts = _open(source)
     with _Reader() as reader:
         if about.asynchronous:
-            return _load_asynchronous(about, reader, list(by_rank.values()), starts)
+            return _load_asynchronous(source, about, reader, list(by_rank.values()), starts)
         if len(by_rank) < about.ranks:
             missing = sorted(set(range(about.ranks)) - set(by_rank))[:5]
             raise RecordError(
                 f"{about.name}: {about.ranks - len(by_rank)} of {about.ranks} ranks left no step records, for example "
                 f"rank {missing[0] if missing else '?'}; see its log in the run directory"
             )
-        return _load_lockstep(about, reader, list(by_rank.values()), starts)
+        return _load_lockstep(source, about, reader, list(by_rank.values()), starts)
 
 
 def each_rank(source: RunDirectory | Path) -> Iterator[tuple[dict[str, Any], Records]]:
@@ -179,7 +181,7 @@ def _usable(records: Records) -> Records:
 
 
 def _load_lockstep(
-    about: RunDescription, reader: _Reader, ranks: list[list[Part]], starts: dict[str, int]
+    source: RunDirectory | Path, about: RunDescription, reader: _Reader, ranks: list[list[Part]], starts: dict[str, int]
 ) -> LoadedRun:
     sums: Sums | None = None
     for own in ranks:
@@ -198,6 +200,7 @@ def _load_lockstep(
     newest = sums.origin_high == sums.origin_high.max()
     first, last = float(sums.start[newest].min()), float((sums.start + sums.slowest)[newest].max())
     return LoadedRun(
+        source=source,
         about=about,
         step=sums.step[whole],
         epoch=sums.epoch[whole],
@@ -220,7 +223,7 @@ def _load_lockstep(
 
 
 def _load_asynchronous(
-    about: RunDescription, reader: _Reader, ranks: list[list[Part]], starts: dict[str, int]
+    source: RunDirectory | Path, about: RunDescription, reader: _Reader, ranks: list[list[Part]], starts: dict[str, int]
 ) -> LoadedRun:
     """Count samples of all workers over the common measured window; records are read twice instead of being kept."""
 
@@ -259,7 +262,7 @@ def _load_asynchronous(
             seen += np.histogram(mine["start"], edges)[0]
     none: Any = np.empty(0)
     return LoadedRun(
-        about=about, step=none, epoch=none, slowest=none, total=none, latest=none, samples=none,
+        source=source, about=about, step=none, epoch=none, slowest=none, total=none, latest=none, samples=none,
         phases=np.empty((0, len(PHASES))), loss=np.divide(losses, seen, where=seen > 0, out=np.full(RATE_BINS, np.nan)),
         start=edges[:-1], warmup=none, left_out=0, epoch_times=none, steps_per_epoch=None,
         span_s=max(last for _, last in spans) - min(first for first, _ in spans),

@@ -39,6 +39,7 @@ MODES = Layout(tuple(item.name for item in dataclasses.fields(Mode)), (
     ("ranks", "ranks"), ("steps/s", "steps_per_s"), ("batch", "step_batch"), ("error", "error"), ("hours", "hours"),
     ("speedup", "speedup"),
 ))  # fmt: skip
+_BATCH = ("model", "data", "batch_per_rank")
 _MODEL = ("model", "data", "strategy", "engine", "ranks", "throughput", "speedup", "speedup_low", "speedup_high")
 MODELS = Layout(_MODEL, (
     ("model", "model"), ("data", "data"), ("strategy", "strategy"), ("engine", "engine"), ("ranks", "ranks"),
@@ -48,7 +49,8 @@ MODELS = Layout(_MODEL, (
 
 def modes(compared: Sequence[Compared]) -> tuple[list[Mode], Layout]:
     """Return steps/s, batch, error, hours and speedup of every point, and how that is laid out."""
-    return [_mode(point, row) for point, row in _pairs(compared)], MODES
+    found = [_mode(point, row) for point, row in _pairs(compared)]
+    return sorted(found, key=lambda one: (one.model, one.data, one.strategy, one.engine, one.ranks, one.nodes)), MODES
 
 
 def models(compared: Sequence[Compared]) -> tuple[list[dict[str, Any]], Layout]:
@@ -61,21 +63,19 @@ def models(compared: Sequence[Compared]) -> tuple[list[dict[str, Any]], Layout]:
 def batch(compared: Sequence[Compared]) -> tuple[list[dict[str, Any]], Layout]:
     """Return training time (hours) by model, data and batch per rank, a column for every set-up, and its layout."""
     pairs = sorted(_pairs(compared), key=lambda pair: (pair[1].ranks, pair[1].nodes or 0, pair[1].strategy))
-    several = len({row.strategy for _, row in pairs if row.ranks > 1}) > 1
+    kinds = {(row.strategy, row.engine) for _, row in pairs if row.ranks > 1}
     cells: dict[tuple[str, str, float], dict[str, float]] = {}
-    setups = []
+    setups: dict[str, None] = {}
     for point, row in pairs:
         setup = f"{point.nodes}x{-(-point.ranks // point.nodes)}"
-        setup = f"{setup} {row.strategy}" if several and row.ranks > 1 else setup
-        setups.append(setup)
+        if len(kinds) > 1 and row.ranks > 1:
+            setup = f"{setup} {row.strategy} {row.engine}".strip()
+        setups[setup] = None
         cells.setdefault((row.model, row.data, row.batch_per_rank or 0), {}).setdefault(setup, _hours(point))
-    setups = list(dict.fromkeys(setups))
-    rows = [dict(zip(("model", "data", "batch_per_rank"), key, strict=True)) | {one: own.get(one) for one in setups}
+    rows = [dict(zip(_BATCH, key, strict=True)) | {one: own.get(one) for one in setups}
             for key, own in sorted(cells.items())]  # fmt: skip
-    shown = [("model", "model"), ("data", "data"), ("batch/rank", "batch_per_rank")]
-    return rows, Layout(
-        ("model", "data", "batch_per_rank", *setups), (*shown, *((f"{one} (h)", one) for one in setups))
-    )
+    shown = tuple((f"{one} (h)", one) for one in setups)
+    return rows, Layout((*_BATCH, *setups), (*zip(("model", "data", "batch/rank"), _BATCH, strict=True), *shown))
 
 
 TABLES: dict[str, Callable[[Sequence[Compared]], tuple[list[Any], Layout]]] = {

@@ -17,17 +17,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hpcsynapse.report.intervals import BLOCKS, MIN_BLOCK, Estimate
-from hpcsynapse.report.load import LoadedRun, each_rank, load
+from hpcsynapse.report.load import LoadedRun, each_rank
 from hpcsynapse.report.points import Measured, column
 from hpcsynapse.report.sums import Records
-from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.timing import WARMUP
 
 EXCESS = 0.10
@@ -78,21 +76,21 @@ class _Rank:
     step: float
 
 
-def rank_times(source: RunDirectory | Path, run: LoadedRun | None = None) -> list[RankTime]:
-    """Return all ranks of a run by number, empty where they cannot be compared; raises RecordError as `load` does.
+def rank_times(run: LoadedRun) -> list[RankTime]:
+    """Return all ranks of a run by number, empty where they cannot be compared; its records are read once more.
 
     Records are read rank by rank: memory grows with steps and with ranks, not with their product.
     """
-    run = run or load(source)
     if run.about.ranks < 2 or run.about.strategy.partition("+")[0] in _ROLES:
         return []
     finish = _Finish(0 if run.about.asynchronous else int(Measured(run).keep.sum()))
-    found = []
-    for header, mine in _measured(source, run):
-        spent, phases = _times(mine, run.about.asynchronous)
+    found, batch = [], Measured(run).global_batch / run.about.ranks
+    for header, mine in _measured(run):
+        spent, phases = _times(mine, run.about.asynchronous, batch)
         if len(spent):
-            blocks = [float(block.mean()) for block in np.array_split(spent, min(BLOCKS, len(spent)))]
-            found.append(_Rank(header, np.array(blocks), phases, float(mine["total"].mean(dtype=np.float64))))
+            edges = np.linspace(0, len(spent), min(BLOCKS, len(spent)) + 1).astype(np.int64)
+            blocks = np.add.reduceat(spent, edges[:-1]) / np.diff(edges)
+            found.append(_Rank(header, blocks, phases, float(mine["total"].mean(dtype=np.float64))))
             finish.add(len(found) - 1, spent)
     if len(found) < 2 or len({len(one.blocks) for one in found}) > 1:
         return []
@@ -100,29 +98,32 @@ def rank_times(source: RunDirectory | Path, run: LoadedRun | None = None) -> lis
     return sorted(_compare(run, found, finish, enough), key=lambda one: one.rank)
 
 
-def _measured(source: RunDirectory | Path, run: LoadedRun) -> Iterator[tuple[dict[str, Any], Records]]:
+def _measured(run: LoadedRun) -> Iterator[tuple[dict[str, Any], Records]]:
     """Yield every rank's records of the measured steps: in lock-step those that all ranks recorded."""
     steps = run.step[Measured(run).keep] if not run.about.asynchronous else np.empty(0)
-    for header, records in each_rank(source):
+    for header, records in each_rank(run.source):
         if run.about.asynchronous:
             cold = records[(records["flags"] & WARMUP) == 0]
             yield header, cold if len(cold) else records
+        elif np.array_equal(records["step"][-len(steps) :], steps):  # nearly always: all but warm-up at the beginning
+            yield header, records[-len(steps) :]
         else:
             yield header, records[np.searchsorted(records["step"], steps)]
 
 
-def _times(mine: Records, asynchronous: bool) -> tuple[Floats, Floats]:
-    """Return what a rank needed in every step (s, for its mean number of samples), and the means of its phases."""
+def _times(mine: Records, asynchronous: bool, batch: float) -> tuple[Floats, Floats]:
+    """Return what a rank needed for `batch` samples in every step (s), and the means of its phases and of the rest."""
     names = _ALL if asynchronous else _BEFORE
     spent = mine["total"].astype(np.float64)
     if not asynchronous:
         spent -= mine["communicate"].astype(np.float64) + mine["update"]
-    phases = np.array([mine[name].mean(dtype=np.float64) for name in names])
-    phases = np.append(phases, spent.mean() - phases.sum()) if len(mine) else np.zeros(len(names) + 1)
+    phases = np.stack([mine[name].astype(np.float64) for name in names])
+    found = np.vstack((spent, phases, spent - phases.sum(axis=0)))
     samples = mine["samples"].astype(np.float64)
     if len(mine) and samples.min() > 0:  # a rank with more to do is not slow
-        spent *= samples.mean() / samples
-    return np.nan_to_num(np.maximum(spent, 0.0), posinf=0.0), np.nan_to_num(phases, posinf=0.0, neginf=0.0)
+        found *= batch / samples
+    found = np.nan_to_num(np.maximum(found, 0.0), posinf=0.0)
+    return found[0], found[1:].mean(axis=1) if len(mine) else np.zeros(len(names) + 1)
 
 
 class _Finish:

@@ -15,9 +15,11 @@ _RATIOS = ("speedup", "amdahl_speedup", "usl_speedup", "measured_speedup")
 _FRACTIONS = (
     "efficiency", "accuracy", "target", "final_accuracy", "accuracy_at_equal_samples", "accuracy_at_equal_exchanges",
     "dead", "left_out_error", "amdahl_left_out_error", "usl_left_out_error",
+    "share", "excess", "last", "error",
 )  # fmt: skip
 _SECONDS = (
     "step_time_s", "epoch_time_s", "start_up_s", "time_to_target_s", "seconds", "compute_s", "communicate_s",
+    "baseline_s", "point_s", "lost_s", "before_s", "delay_s",
 )  # fmt: skip
 _TEXTS = (
     "strategy",
@@ -80,6 +82,7 @@ SCALING = Layout(tuple(points.COLUMNS), (
     ("accuracy", "accuracy"),
     ("remarks", "flags"),
 ))  # fmt: skip
+COMPARED = Layout((*SCALING.columns, "source"), (("source", "source"), *SCALING.shown))
 CONVERGENCE = Layout(tuple(convergence.COLUMNS), (
     ("strategy", "strategy"),
     ("engine", "engine"),

@@ -16,9 +16,8 @@ and is left out where one of the two does not know it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -193,27 +192,40 @@ def _waiting(measured: Measured) -> float:
     return float(np.clip(early, 0.0, communicate).mean())
 
 
-def to_text(found: Sequence[Loss], notes: dict[str, list[str]] | None = None) -> str:
-    """Return a small table for every loss, and below it the `notes` on the runs of its larger point, by run."""
-    return "\n".join(_text(loss, notes or {}) for loss in found)
+def to_text(found: Iterable[Loss], notes: Callable[[Point], Iterable[str]] = lambda _: ()) -> str:
+    """Return a small table for every loss, with its efficiency and the `notes` on its larger point below."""
+    blocks = []
+    for loss in found:
+        headings, rows = cells_of(loss)
+        lines = ["  " + f"{line[0]:<28}" + "".join(f"{cell:>12}" for cell in line[1:]) for line in (headings, *rows)]
+        blocks.append("\n".join([title(loss), *lines, *(f"  {note}" for note in (left(loss), *notes(loss.point)))]))
+    return "\n\n".join(blocks) + "\n"
 
 
-def _text(loss: Loss, notes: dict[str, list[str]]) -> str:
+def cells_of(loss: Loss) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of a loss for people: parts, rank-time per sample in one unit, and shares."""
     rows = loss.rows()
-    about = loss.point.first.run.about
-    subject = ", ".join(part for part in (about.strategy, about.engine, about.model, about.data) if part)
     factor, unit = _unit(max(rows[-1].baseline_s, rows[-1].point_s))
-    lines = [
-        f"{subject}: {_ranks(loss.point)} after {_ranks(loss.baseline, about.strategy)} ({loss.kind} scaling)",
-        _line(f"rank-{unit} per sample", _ranks(loss.baseline), _ranks(loss.point), "lost", "share"),
-    ]
+    cells = []
     for row in rows:
         times = [f"{factor * value:.3f}" for value in (row.baseline_s, row.point_s, row.lost_s)]
-        lines.append(_line(row.part, *times, f"{100 * row.share:.1f}%").replace("-0.000", " 0.000"))
+        share = f"{100 * row.share:.1f}%"
+        cells.append([row.part, *("0.000" if time == "-0.000" else time for time in times),
+                      "0.0%" if share == "-0.0%" else share])  # fmt: skip
+    return [f"rank-{unit} per sample", _ranks(loss.baseline), _ranks(loss.point), "lost", "share"], cells
+
+
+def title(loss: Loss) -> str:
+    """Return what a loss is about."""
+    about = loss.point.first.run.about
+    subject = ", ".join(part for part in (about.strategy, about.engine, about.model, about.data) if part)
+    return f"{subject}: {_ranks(loss.point)} after {_ranks(loss.baseline, about.strategy)} ({loss.kind} scaling)"
+
+
+def left(loss: Loss) -> str:
+    """Return what is left of the efficiency."""
     without = f", {100 * loss.efficiency_of_steps:.1f}% without start-up" if "start-up" in loss.parts else ""
-    lines.append(f"  efficiency {100 * loss.efficiency:.1f}% of that of {_ranks(loss.baseline)}{without}")
-    lines += [f"  {note}" for name in loss.point.names for note in notes.get(name, [])]
-    return "\n".join(lines).replace(" -0.0%", "  0.0%") + "\n"
+    return f"efficiency {100 * loss.efficiency:.1f}% of that of {_ranks(loss.baseline)}{without}"
 
 
 def _ranks(point: Point, beside: str = "") -> str:
@@ -222,16 +234,7 @@ def _ranks(point: Point, beside: str = "") -> str:
     return f"{point.ranks} rank{'s' if point.ranks != 1 else ''}{name}"
 
 
-def _line(part: str, *cells: str) -> str:
-    return f"  {part:<28}" + "".join(f"{cell:>12}" for cell in cells)
-
-
 def _unit(seconds: float) -> tuple[float, str]:
     """Return factor and name of a unit in which a time has digits before the point."""
     return next(((10.0**digits, name) for digits, name in ((0, "seconds"), (3, "milliseconds"))
                  if seconds * 10.0**digits >= 1), (1e6, "microseconds"))  # fmt: skip
-
-
-def as_rows(found: Iterable[Loss]) -> list[Any]:
-    """Return the rows of all losses, for a table."""
-    return [row for loss in found for row in loss.rows()]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
@@ -32,6 +33,18 @@ DIMENSIONS = {
     "ranks": ("resources", "ranks_per_node"),
 }
 _SEEDS = 2**31
+
+
+class Choice(NamedTuple):
+    """One combination of the lists, in the order of DIMENSIONS; None: the description's own value."""
+
+    model: str | None
+    strategy: str | None
+    engine: str | None
+    batch: int | None
+    nodes: int | None
+    gpus: int | None
+    ranks: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +107,19 @@ def expand(study: StudySpec, base: JobSpec) -> list[Point]:
     """
     if base.command:
         _check_command(study)
-    chosen, specs, uneven = [], [], []
+    found: dict[Choice, JobSpec] = {}
+    uneven = []
     for values in itertools.product(*(getattr(study, name) or (None,) for name in DIMENSIONS)):
-        choice = _effective(dict(zip(DIMENSIONS, values, strict=True)), base)
-        if choice in chosen:  # single, once for every list that does not concern it
-            continue
+        choice = _effective(Choice(*values), base)
         try:
-            specs.append(_describe(choice, study, base))
-            chosen.append(choice)
+            found[choice] = found.get(choice) or _describe(choice, study, base)  # single comes once for every list
         except _UnevenError as error:
             uneven.append(str(error))
     if uneven:
         raise SpecError("strong scaling needs global batches that the ranks divide: " + "; ".join(uneven))
-    names = _names(chosen, specs, base)
+    names = _names(found, base)
     return [_repeat(spec, name, number, study) for number in range(1, study.repeats + 1)
-            for name, spec in zip(names, specs, strict=True)]  # fmt: skip
+            for name, spec in zip(names, found.values(), strict=True)]  # fmt: skip
 
 
 class _UnevenError(SpecError):
@@ -122,32 +133,32 @@ def _check_command(study: StudySpec) -> None:
         raise SpecError(f"{what} is for the built-in trainer; a program of your own decides that by itself")
 
 
-def _effective(choice: dict[str, Any], base: JobSpec) -> dict[str, Any]:
+def _effective(choice: Choice, base: JobSpec) -> Choice:
     """Return a combination without what does not concern its strategy."""
-    if choice["strategy"] == SINGLE:
-        gpus = base.resources.gpus if choice["gpus"] is None else choice["gpus"]
-        return choice | {"engine": None, "nodes": 1, "gpus": min(1, gpus), "ranks": 1}
+    if choice.strategy == SINGLE:
+        gpus = base.resources.gpus if choice.gpus is None else choice.gpus
+        return choice._replace(engine=None, nodes=1, gpus=min(1, gpus), ranks=1)
     # Parameter servers speak for themselves; what averages inside a node is no choice.
-    return choice | {"engine": None} if choice["strategy"] in SERVED else choice
+    return choice._replace(engine=None) if choice.strategy in SERVED else choice
 
 
-def _describe(choice: dict[str, Any], study: StudySpec, base: JobSpec) -> JobSpec:
+def _describe(choice: Choice, study: StudySpec, base: JobSpec) -> JobSpec:
     changes: dict[str, dict[str, Any]] = {"resources": {}, "train": {}}
-    for name, value in choice.items():
-        if value is not None:
-            section, item = DIMENSIONS[name]
-            changes[section][item] = value
-    given = ", ".join(f"{name} {value}" for name, value in choice.items() if value is not None)
+    given = {name: value for name, value in choice._asdict().items() if value is not None}
+    for name, value in given.items():
+        section, item = DIMENSIONS[name]
+        changes[section][item] = value
+    words = ", ".join(f"{name} {value}" for name, value in given.items())
     try:
         resources: ResourceRequest = replace(base.resources, **changes["resources"])
         if study.scaling == "strong":
-            changes["train"]["batch"] = _share(choice["batch"] or base.train.batch, resources.world_size, given)
+            changes["train"]["batch"] = _share(choice.batch or base.train.batch, resources.world_size, words)
         train: TrainSpec = replace(base.train, **changes["train"])
         return replace(base, name=None, resources=resources, train=train)
     except _UnevenError:
         raise
     except SpecError as error:
-        raise SpecError(f"{error} (in the study: {given})") from None
+        raise SpecError(f"{error} (in the study: {words})") from None
 
 
 def _share(batch: int, ranks: int, given: str) -> int:
@@ -156,23 +167,22 @@ def _share(batch: int, ranks: int, given: str) -> int:
     return batch // ranks
 
 
-def _names(chosen: list[dict[str, Any]], specs: list[JobSpec], base: JobSpec) -> list[str]:
+def _names(found: Mapping[Choice, JobSpec], base: JobSpec) -> list[str]:
     """Return a name for every point: strategy and geometry, and what else differs between points."""
-
-    def varies(name: str) -> bool:
-        return len({choice[name] for choice in chosen} - {None}) > 1
-
     parts: dict[str, Callable[[Any], str]] = {
         "engine": str, "model": lambda value: _plain(label(value))[:20], "batch": "b{}".format, "gpus": "g{}".format,
     }  # fmt: skip
+    varying = [name for name in parts if len({getattr(choice, name) for choice in found} - {None}) > 1]
     names: list[str] = []
-    for choice, spec in zip(chosen, specs, strict=True):
+    taken: Counter[str] = Counter()
+    for choice, spec in found.items():
         first = "run" if base.command or spec.train.strategy == "auto" else spec.train.strategy
         words = [first, f"{spec.resources.nodes}x{spec.resources.local_size}"]
-        words += [part(choice[name]) for name, part in parts.items() if varies(name) and choice[name] is not None]
+        values = ((name, getattr(choice, name)) for name in varying)
+        words += [parts[name](value) for name, value in values if value is not None]
         name = "-".join(words)
-        same = sum(other == name or other.startswith(f"{name}.") for other in names)
-        names.append(f"{name}.{same + 1}" if same else name)
+        taken[name] += 1  # names of models can be alike once they are plain
+        names.append(f"{name}.{taken[name]}" if taken[name] > 1 else name)
     return names
 
 

@@ -53,6 +53,8 @@ MODELS: dict[str, ModelEntry] = {
     ),
 }  # fmt: skip
 
+SEQUENTIAL = ("dualnet",)  # those that strategy admm can cut in two
+
 _DATA = "hpcsynapse.trainer.data"
 DATA: dict[str, Entry] = {
     "digits": Entry(f"{_DATA}.digits", "load", "1797 real digits that scikit-learn ships, enlarged to 28x28"),

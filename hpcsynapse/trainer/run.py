@@ -108,7 +108,7 @@ def _train(
     }  # fmt: skip
     reporter.about(**facts)
     with _recorder(run, spec, strategy, model, device, facts) as recorder:
-        clock = _clock(recorder, device, identity)
+        clock = _clock(recorder, device, identity, strategy)
         optimizer = optim.make_optimizer(train, model.parameters())
         strategy.prepare(model, optimizer, Objective(model), clock, train.clip_norm)
         if train.tensorboard and reporter.active:
@@ -192,6 +192,7 @@ def _recorder(
         run.timings,
         rank=strategy.world.rank,
         warmup=spec.train.record_warmup,
+        keep=strategy.transport == "tcp",  # a worker may be started again while the others go on
         **facts,
         gradient_bytes=size,
         communicate=strategy.communicate,
@@ -202,8 +203,9 @@ def _recorder(
     )
 
 
-def _clock(recorder: StepRecorder, device: torch.device, identity: Identity) -> StepClock:
-    traffic = Traffic(between_hosts=identity.nodes > 1) if identity.world_size > 1 else None
+def _clock(recorder: StepRecorder, device: torch.device, identity: Identity, strategy: Strategy) -> StepClock:
+    several = identity.world_size > 1 or strategy.transport == "tcp"
+    traffic = Traffic(between_hosts=identity.nodes > 1) if several else None
     if device.type != "cuda":
         return StepClock(recorder, traffic)
     from hpcsynapse.trainer.cuda_clock import CudaClock

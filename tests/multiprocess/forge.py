@@ -106,6 +106,7 @@ def main() -> None:
             finally:
                 os._exit(99)
         print(pid, flush=True)
+    os._exit(0)
 
 
 if __name__ == "__main__":

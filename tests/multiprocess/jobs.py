@@ -155,6 +155,7 @@ class Starter:
             "HPCSYNAPSE_ATTEMPT": str(len(self.jobs)),
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            "OMPI_MCA_mpi_yield_when_idle": "1",  # more ranks than cores: those that wait must not spin
         }
         environment.pop("RANK", None)
         rank = [str(HERE / "as_rank.py"), *(program or ["-m", "hpcsynapse.trainer.run", str(run.path)])]

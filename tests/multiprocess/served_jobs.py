@@ -35,7 +35,6 @@ class Served:
     workers: list[str]
     environment: dict[str, str] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
-    starts: int = 0
 
     def start(self, *names: str) -> Served:
         """Start processes, or start them again."""
@@ -45,10 +44,8 @@ class Served:
                 str(self.run.path), "--ps-hosts", ",".join(self.servers), "--worker-hosts", ",".join(self.workers),
                 "--job-name", job, "--task-index", index,
             ]  # fmt: skip
-            attempt = f"0-{self.starts}"
-            environment = {**os.environ, "HPCSYNAPSE_ATTEMPT": attempt, "PYTHONPATH": str(HERE), **self.environment}
+            environment = {**os.environ, "PYTHONPATH": str(HERE), **self.environment}
             self.processes[name] = self.forge.start(arguments, environment, self.log(name))
-            self.starts += 1
         return self
 
     def start_all(self) -> Served:

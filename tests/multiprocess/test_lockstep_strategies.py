@@ -29,10 +29,7 @@ PLAIN = {"lr": 0.02, "momentum": 0.0}
 NORM = {"model": ["resnet56", {"n": 1}]}  # has buffers
 WORLDS = [("ddp", 2), ("ddp", 4), ("mpi", 2), ("mpi", 4), ("horovod", 2), ("horovod", 4)]
 REFUSED = [("horovod", "central"), ("horovod", "bf16")]  # on submission, see test_exchange_options.py
-TCP = {
-    "OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
-}  # fmt: skip
+TCP = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "tcp,self", "OMPI_MCA_btl_tcp_if_include": "lo"}
 
 
 def case(name: str, strategy: str, train: dict[str, Any] = SGD, more: dict[str, Any] | None = None,

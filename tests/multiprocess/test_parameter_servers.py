@@ -110,7 +110,7 @@ def test_all_of_n_is_one_rank_with_the_whole_batch(
 
 def test_n_equal_workers_are_n_minus_one_updates_stale(served: ServedStarter) -> None:
     workers = 3
-    run = slowly(served("ps-async", workers, 2, batch=4, epochs=8, **SLOW), 0.015).start_all()
+    run = slowly(served("ps-async", workers, batch=4, epochs=8, **SLOW), 0.015).start_all()
     run.succeed()
     by_worker = [[one for one in run.records() if one["rank"] == rank] for rank in range(workers)]
     begin = max(mine[1]["start"] for mine in by_worker)
@@ -244,14 +244,19 @@ def test_a_node_that_loses_a_rank_ends_alone_and_joins_again(served: ServedStart
     assert {record["samples"] for record in run.records("ps")} == {32}
 
 
-def test_stopped_and_resumed_is_never_stopped(served: ServedStarter, single: RunDirectory) -> None:
+@pytest.mark.parametrize("how", ["file", "SIGTERM"])
+def test_stopped_and_resumed_is_never_stopped(served: ServedStarter, single: RunDirectory, how: str) -> None:
     run = slowly(served("ps-sync", 2, 2, batch=8, ps=SAVED_OFTEN, **{**EXACT, **SLOW}), 0.15).start_all()
     run.until_true(lambda: run.run.server_counts(0).exists() and run.counts()["steps"][0] > 2)
-    run.run.request_stop("test")
+    if how == "file":
+        run.run.request_stop("test")
+    else:  # as a queue does it, to all
+        for process in run.processes.values():
+            process.kill(signal.SIGTERM)
     run.succeed()
     assert run.status()["state"] == "STOPPED"
     assert run.counts()["steps"][0] < STEPS
-    run.run.stop.unlink()
+    run.run.stop.unlink(missing_ok=True)
     slowly(run, 0.0).start_all().succeed()
     assert run.status()["state"] == "FINISHED"
     equal(run, single)

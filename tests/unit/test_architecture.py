@@ -17,9 +17,9 @@ LAYERS = {
     "fields": 1, "site": 1, "spec": 1, "training": 1, "settings": 1, "hostlist": 1, "ports": 1, "placement": 1,
     "rundir": 1, "failure": 1, "network": 1, "timing": 1, "task_hosts": 1, "records": 1, "rank": 1,
     "local_launcher": 1, "devices": 1,
-    "usercode_checks": 1, "bksynapse": 1, "intake": 1, "store": 1, "secret": 1, "predict": 3,
+    "usercode_checks": 1, "bksynapse": 1, "intake": 1, "store": 1, "secret": 1,
     "process": 2, "schedulers": 2, "launchers": 2, "render": 2, "greasy": 2, "jobfiles": 2,
-    "checks": 3, "status": 3, "submission": 3, "report": 3, "study": 3, "trainer": 3,
+    "checks": 3, "status": 3, "submission": 3, "report": 3, "predict": 3, "study": 3, "trainer": 3,
     "cli": 4, "__main__": 5, "__init__": 5,
 }  # fmt: skip
 HEAVY = {"torch", "numpy", "pandas", "matplotlib", "horovod", "mpi4py", "sklearn", "pynvml"}
@@ -55,7 +55,7 @@ def test_imports_point_down(path: Path) -> None:
             assert LAYERS[other] <= LAYERS[own], f"{path.name} imports {name}"
             if own == "trainer":
                 assert LAYERS[other] <= 1 or other == "trainer", f"trainer imports {name}"
-            if own in ("status", "checks", "submission", "report", "study") and other == "trainer":
+            if own in ("status", "checks", "submission", "report", "predict", "study") and other == "trainer":
                 assert name.startswith("hpcsynapse.trainer.catalog"), f"{path.name} imports {name}"
         top = name.split(".")[0]
         if top in ("torch", "horovod", "mpi4py", "sklearn"):
@@ -72,6 +72,8 @@ def test_every_module_has_a_layer() -> None:
     "arguments",
     [["--help"], ["submit", "--help"], ["render", "--scheduler", "slurm", "--nodes", "2"],
      ["submit", "--scheduler", "local", "--", "true"], ["status"], ["check", "--scheduler", "local"],
+     ["predict", "comms", "--elements", "1", "--ranks", "2", "--steps", "1"],
+     ["predict", "scaling", "x", "--ranks", "0"],
      ["store", "list"], ["models", "--help"], ["models", "absent"],
      ["study", "--scheduler", "local", "--ranks", "1,2", "--dry-run"]],
 )  # fmt: skip

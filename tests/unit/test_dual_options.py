@@ -1,12 +1,14 @@
 """What may be asked of dual nets: two ranks, an engine that sends, options that mean something to the method."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from hpcsynapse.checks import run_checks
 from hpcsynapse.cli.main import cli
-from hpcsynapse.errors import SpecError
+from hpcsynapse.errors import SpecError, TrainError
 from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
 from hpcsynapse.submission import resolve
 from hpcsynapse.training import DualOptions, TrainSpec
@@ -102,3 +104,30 @@ def test_every_option_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ):  # fmt: skip
         done = CliRunner().invoke(cli, [*words, *more])
         assert done.exit_code == 0, (done.output, done.exception)
+
+
+def test_models_that_cannot_be_cut_are_refused_before_queueing(tmp_path: Path) -> None:
+    spec = describe()
+    for model, level in (("simple-cnn", "error"), ("dualnet", None), ("vgg16", "error")):
+        resolved = resolve(replace(spec, train=TrainSpec(strategy="admm", model=model)), tmp_path)
+        found = [finding for finding in run_checks(resolved, tmp_path) if "cuts" in finding.message]
+        assert [finding.level for finding in found] == ([level] if level else [])
+        assert all("use --model dualnet" in finding.message for finding in found)
+
+
+def test_the_table_of_models_that_can_be_cut_is_right() -> None:
+    import torch
+
+    from hpcsynapse.trainer import models
+    from hpcsynapse.trainer.catalog import MODELS, SEQUENTIAL
+    from hpcsynapse.trainer.dual.cut import find_cut
+
+    for name in MODELS:
+        with torch.device("meta"):
+            model = models.create(name, {})
+        first = next(key for key, _ in model.named_children())
+        if name in SEQUENTIAL:
+            assert find_cut(model, first).place == first
+        else:
+            with pytest.raises(TrainError, match=r"only a torch\.nn\.Sequential"):
+                find_cut(model, first)

@@ -22,6 +22,7 @@ def training_curves(loss: Runs, error: Runs) -> Plot | None:
     if not kinds:
         return None
     figure, panels = new_figure(7.0, 0.4 + 2.9 * len(kinds), len(kinds), 2)
+    labelled = []
     for row, (title, runs) in enumerate(kinds):
         left, right = panels[2 * row : 2 * row + 2]
         longest = max(float(curve.time.max(initial=0.0)) for _, curves in runs for curve in curves)
@@ -32,7 +33,9 @@ def training_curves(loss: Runs, error: Runs) -> Plot | None:
         right.set(xlabel="samples of all ranks")
         right.xaxis.set_major_formatter(lambda value, _: _short(value))
         _scale(left, right, runs, is_error=title != "Training loss")
-        label_ends(right, ends)
+        labelled.append((right, ends))
+    for axes, ends in labelled:  # when the layout of all panels is settled
+        label_ends(axes, ends)
     return Plot("training", "Training curves", _words(kinds), figure)
 
 
@@ -56,7 +59,7 @@ def _scale(left: Any, right: Any, runs: Runs, is_error: bool) -> None:
     for axes in (left, right):
         if logarithmic:
             axes.set_yscale("log")
-            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if max(values) < 100 * lowest else (1.0,)))
             axes.yaxis.set_minor_locator(NullLocator())
         else:
             axes.set_ylim(bottom=min(0.0, *values))

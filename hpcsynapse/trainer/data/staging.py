@@ -1,6 +1,6 @@
 """Copies of data sets on a node's own disk, made once per node, whichever of its ranks comes first.
 
-`SCRATCH/hpcsynapse-UID/HASH/` belongs to one source, whose real path makes up HASH. In it every state of the source
+`SCRATCH/hpcsynapse-UID/HASH/` belongs to one source, whose path makes up HASH. In it every state of the source
 that was copied has a folder of its own, so that a job never loses what it reads to a newer one, and `newest.json` names
 the one that was last seen to be equal to the source: the same files with the same sizes and times of change. Copies
 are left for later jobs; clearing scratch folders is the site's business.
@@ -93,7 +93,7 @@ class _Stage:
     def _home(self) -> Path:
         """Return the folder for this source, closed to other users: scratch folders are often everybody's."""
         own = self.scratch / f"hpcsynapse-{os.getuid()}"
-        home = own / hashlib.sha256(os.fsencode(self.source.resolve())).hexdigest()[:16]
+        home = own / hashlib.sha256(os.fsencode(self.source)).hexdigest()[:16]
         own.mkdir(mode=0o700, exist_ok=True)
         about = own.lstat()
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
@@ -122,7 +122,8 @@ class _Stage:
         manifest = dict(self._files(self.source))
         state = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
         copy = home / state
-        if not copy.is_dir() or dict(self._files(copy / self.source.name)) != manifest:
+        made = copy / self.source.name
+        if not made.exists() or dict(self._files(made)) != manifest:
             self._make(copy, manifest)
         write_json(newest, {"copy": state, "source": str(self.source)})
 

@@ -106,3 +106,10 @@ def _memory() -> dict[str, int]:
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["peak_device_bytes"] = torch.cuda.max_memory_allocated()
     return found
+
+
+def restart_peak(device: torch.device) -> None:
+    """Begin to count the peak of a device's memory anew, as when the other half of a model has gone."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

@@ -204,7 +204,7 @@ def main() -> None:
         train, options = TrainSpec(optimizer=given.optimizer), DualOptions(cut=given.cut)
         plan = blueprint(models.create(given.model, {}, shape, given.classes))
         limit = parse_mebibytes(given.limit) << 20
-        print("part,limit_bytes,batch_50_bytes,largest_batch")
+        rows = ["part,limit_bytes,batch_50_bytes,largest_batch"]
         for part in PARTS:
 
             def peak(batch: int, part: str = part) -> int:
@@ -212,7 +212,8 @@ def main() -> None:
                 labels = torch.empty(batch, dtype=torch.int64, device="meta")
                 return part_bytes(plan, part, train, options, inputs, labels)
 
-            print(f"{part},{limit},{peak(50)},{largest_batch(limit, peak)}")
+            rows.append(f"{part},{limit},{peak(50)},{largest_batch(limit, peak)}")
+        print("\n".join(rows))
     except (HpcSynapseError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

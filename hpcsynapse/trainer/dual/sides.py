@@ -114,6 +114,7 @@ class Front(Side):
             self._learn(self.due)
         self.due, self.open = None, False
 
+    @torch.no_grad()
     def evaluate(self, data: Dataset, batch: int, alive: Callable[[], None]) -> dict[str, float]:
         """Send the activations of all samples; the other side measures."""
         self._collect()
@@ -163,6 +164,7 @@ class Back(Side):
         """Do nothing: the answer has been sent."""
         self.open = False
 
+    @torch.no_grad()
     def evaluate(self, data: Dataset, batch: int, alive: Callable[[], None]) -> dict[str, float]:
         """Measure on the activations of all samples."""
         sums: dict[str, float] = {}

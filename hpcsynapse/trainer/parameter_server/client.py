@@ -29,9 +29,9 @@ class Link:
         self.empty = False
         self.connection: socket.socket | None = None
 
-    def connect(self, limit: float, alive: Callable[[], None]) -> None:
-        """Find the server within `limit` seconds and greet it; raises TrainError."""
-        end, (pause, growth, longest) = time.monotonic() + limit, _PAUSES
+    def connect(self, end: float, limit: float, alive: Callable[[], None]) -> None:
+        """Find the server until `end`, the `limit` (s) having begun before that, and greet it; raises TrainError."""
+        pause, growth, longest = _PAUSES
         while True:
             alive()
             try:

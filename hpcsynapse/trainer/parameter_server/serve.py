@@ -42,9 +42,13 @@ def serve(run: RunDirectory, spec: JobSpec, cluster: Cluster) -> int:
     torch.set_num_threads(1)  # every connection has a thread of its own
     workers = check(spec, cluster)
     listener = listen(cluster.servers[cluster.index])
-    about = {"strategy": spec.train.strategy, "servers": len(cluster.servers), "workers": workers}
-    with StepRecorder(run.timings, rank=cluster.index, role="ps", warmup=0, **about) as recorder:
-        ledger = Ledger(recorder, Traffic(between_hosts=_several_hosts(cluster)), workers)
+    several = _several_hosts(cluster)
+    about = {
+        "strategy": spec.train.strategy, "servers": len(cluster.servers), "workers": workers,
+        "traffic": "tcp, to and from other hosts" if several else "tcp",
+    }  # fmt: skip
+    with StepRecorder(run.timings, rank=cluster.index, role="ps", warmup=0, keep=True, **about) as recorder:
+        ledger = Ledger(recorder, Traffic(between_hosts=several), workers)
         members = Members(workers, spec.launch.start_limit, spec.ps.rejoin_limit)
         plan = Plan(
             train=spec.train, options=spec.ps, server=cluster.index, servers=len(cluster.servers), workers=workers,
@@ -59,7 +63,7 @@ def serve(run: RunDirectory, spec: JobSpec, cluster: Cluster) -> int:
             return process.watch()
         finally:
             server.close()
-            process.save()
+            process.close()
 
 
 def check(spec: JobSpec, cluster: Cluster) -> int:
@@ -105,10 +109,10 @@ class _Process:
     def __init__(self, run: RunDirectory, server: Server, address: str, every: float) -> None:
         self._run, self._server, self._address, self._every = run, server, address, every
         self._members, self._ledger = server.members, server.ledger
-        self._attempt = os.environ.get("HPCSYNAPSE_ATTEMPT", "0").partition("-")[0]
+        self._attempt = os.environ.get("HPCSYNAPSE_ATTEMPT", "0")
         self._path = run.server_state(server.plan.server)
         self._began = self._saved = time.monotonic()
-        self._told_to_end = 0.0
+        self._told_to_end, self._finished = 0.0, 0
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
 
@@ -137,33 +141,40 @@ class _Process:
         _log.info("took up the state after update %d", content["version"])
 
     def watch(self) -> int:
-        """Return when the work is over; raises TrainError when it failed."""
-        members, finished, due = self._members, 0, False
+        """Return when the work is over, with the exit code; raises TrainError when it failed."""
+        members = self._members
         while not members.over:
             self._server.changed.wait(_LOOK)
             self._server.changed.clear()
-            if members.nobody_came and time.monotonic() - self._began > members.start_limit:
-                raise TrainError(f"no worker came to {self._address} within {members.start_limit:g} s")
-            if self._server.updates is not None and (problem := self._server.updates.problem):
-                self._fail(problem)
-            due = time.monotonic() - self._saved > self._every or len(members.finished) != finished
-            if due or self._told_to_end > self._saved:
-                finished = len(members.finished)
-                self.save()
-            if self._told_to_end and (not members.here or time.monotonic() - self._told_to_end > _GRACE):
+            self._look()
+            since = time.monotonic() - self._told_to_end if self._told_to_end else 0.0
+            if since and not members.over and (not members.here or since > _GRACE):
                 _log.warning("told to end while workers %s had steps to make", members.pending)
                 return 143
         if not members.finished:
             raise TrainError(f"all workers were lost, and none returned within {members.rejoin_limit:g} s")
         return 0
 
-    def _fail(self, problem: str) -> None:
-        if self._server.updates is not None:
-            self._server.updates.fail(problem)
-        end = time.monotonic() + _FAREWELL
-        while self._members.here and time.monotonic() < end:
-            time.sleep(0.05)
-        raise TrainError(problem)
+    def _look(self) -> None:
+        """Raise TrainError when the run cannot go on, and save when that is due or a worker has finished."""
+        members, updates, now = self._members, self._server.updates, time.monotonic()
+        if members.nobody_came and now - self._began > members.start_limit:
+            raise TrainError(f"no worker came to {self._address} within {members.start_limit:g} s")
+        if updates is not None and (problem := updates.problem):
+            updates.fail(problem)
+            while members.here and time.monotonic() < now + _FAREWELL:
+                time.sleep(0.05)
+            raise TrainError(problem)
+        finished = len(members.finished)
+        if finished != self._finished or self._told_to_end > self._saved or now - self._saved > self._every:
+            self._finished = finished
+            self.save()
+
+    def close(self) -> None:
+        """Save for the last time and say what has been done."""
+        self.save()
+        totals = {name: sum(counts) for name, counts in self._ledger.save().items()}
+        _log.info("gradients: %s", ", ".join(f"{totals[name]} {name}" for name in COUNTS))
 
     def save(self) -> None:
         """Write the state and the counts; a folder that cannot be written is told, and tried again later."""
@@ -188,5 +199,3 @@ class _Process:
         plan, updates = self._server.plan, self._server.updates
         about = {"server": plan.server, "address": self._address, "updates": updates.version if updates else 0}
         self._ledger.write(self._run.server_counts(plan.server), about, self._members.save()["steps"])
-        totals = {name: sum(counts) for name, counts in self._ledger.save().items()}
-        _log.info("gradients: %s", ", ".join(f"{totals[name]} {name}" for name in COUNTS))

@@ -63,7 +63,7 @@ class Servers:
             self._links.append(Link(address, key, mine, values[bytes_], gradient[bytes_]))
         end = time.monotonic() + start_limit
         for link in self._links:
-            link.connect(max(0.0, end - time.monotonic()), alive)
+            link.connect(end, start_limit, alive)
 
     @property
     def empty(self) -> bool:
@@ -137,7 +137,7 @@ class Servers:
         time.sleep(_PAUSE)
         if time.monotonic() > end:
             raise TrainError(f"parameter server {link.address} was lost again and again")
-        link.connect(max(0.0, end - time.monotonic()), self._alive)
+        link.connect(end, self._rejoin_limit, self._alive)
         _log.info("parameter server %s is back", link.address)
         if link.empty and request.kind != Kind.GIVE:
             given = Transfer(link, Frame(Kind.GIVE, step=request.step))

@@ -31,7 +31,7 @@ from hpcsynapse.trainer.data.base import Dataset
 from hpcsynapse.trainer.dual import halves, memory, state
 from hpcsynapse.trainer.dual.cut import find_cut
 from hpcsynapse.trainer.dual.exchange import EngineExchange, Exchange, FileExchange
-from hpcsynapse.trainer.dual.facts import Facts
+from hpcsynapse.trainer.dual.facts import Facts, restart_peak
 from hpcsynapse.trainer.dual.sides import Back, Front, Side
 from hpcsynapse.trainer.engines.base import Engine, Optimizer
 from hpcsynapse.trainer.identity import Identity
@@ -98,7 +98,7 @@ class Admm(Strategy):
             self.side = Front(halves.make_first(cut, optimizer, clock, train, options), *rest)
         else:
             self.side = Back(halves.make_second(cut, optimizer, clock, train, options, objective), *rest)
-        _forget_the_whole(self.engine.device)
+        restart_peak(self.engine.device)
 
     def step(self, inputs: Any, targets: Any) -> StepResult:
         """Make one exchange; the batch is counted on rank 0 alone, as both ranks took the same."""
@@ -135,7 +135,6 @@ class Admm(Strategy):
         self.side.settle()
         return changed
 
-    @torch.no_grad()
     def evaluate(self, data: Dataset, device: torch.device, alive: Callable[[], None]) -> dict[str, float] | None:
         """Return loss and metrics of both halves together: rank 0 sends activations, rank 1 measures."""
         self.facts.write()
@@ -147,7 +146,8 @@ class Admm(Strategy):
     def save(self, checkpoints: Checkpoints, progress: Progress, about: dict[str, Any]) -> None:
         """Write a checkpoint of the whole model, which any strategy can go on from; rank 1 gives its half to rank 0."""
         if isinstance(self.side, Front):
-            extra = {**self.side.extra_state(), "facts": {"0": self.facts.state()}}
+            extra = self.side.extra_state()
+            extra["facts"] = {"0": self._counted().state()}
             other = state.unpack(self.exchange.receive("state"))
             whole, extra["copy"] = state.join(self.optimizer.state_dict(), other["optimizer"])
             extra |= {"second": other["extra"]}
@@ -156,7 +156,7 @@ class Admm(Strategy):
             checkpoints.save(state.Kept(model), state.Kept(whole), progress, about, {"dual": extra})
         elif isinstance(self.side, Back):
             own = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-            extra = {"extra": self.side.half.extra_state(), "facts": self.facts.state()}
+            extra = {"extra": self.side.half.extra_state(), "facts": self._counted().state()}
             self.exchange.send("state", state.pack({**own, **extra}))
         self.engine.barrier()
 
@@ -192,12 +192,8 @@ class Admm(Strategy):
     def close(self) -> None:
         """Wait until the last message has been read, and write the facts."""
         self.exchange.flush()
+        self._counted().write()
+
+    def _counted(self) -> Facts:
         self.facts.count(*self.side.bytes())
-        self.facts.write()
-
-
-def _forget_the_whole(device: torch.device) -> None:
-    """Begin to count the peak of a device's memory when the other half has gone."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+        return self.facts

@@ -1,4 +1,4 @@
-"""Runs whose phases are known: ranks that work, one of them longer, and a collective in which the others wait for it."""
+"""Runs whose phases are known: ranks that work, some of them longer, and a collective in which the others wait."""
 
 import json
 import os
@@ -18,7 +18,8 @@ class Phased:
     """A run to be written; times in seconds of one step of one rank.
 
     `slow` adds seconds to a phase of a rank: {(rank, phase): seconds}, in the steps that `every` divides. `exchange` is
-    what the collective takes once all have come. `noise` is the relative standard deviation of every phase.
+    what the collective takes once all have come, `together` whether ranks wait for one another in it. `noise` is the
+    relative standard deviation of every phase.
     """
 
     ranks: int = 4
@@ -36,6 +37,7 @@ class Phased:
     slow: dict = field(default_factory=dict)
     every: int = 1
     per_node: int = 1
+    together: bool = True
     start: float = 1.8e9
     facts: dict = field(default_factory=dict)
 
@@ -43,20 +45,18 @@ class Phased:
         """Write the records of all ranks; returns the folder."""
         rng = np.random.default_rng(self.seed)
         shape = (self.ranks, self.steps)
-        spent = {name: getattr(self, name) * (1 + self.noise * rng.standard_normal(shape)) for name in PHASES}
+        spent = {name: np.full(shape, getattr(self, name)) for name in PHASES}
+        for values in spent.values():
+            values *= np.maximum(0.0, 1 + self.noise * rng.standard_normal(shape))
+        spent["communicate"] = np.zeros(shape)
         for (rank, phase), seconds in self.slow.items():
             spent[phase][rank, :: self.every] += seconds
         ready = spent["data"] + spent["forward"] + spent["backward"]
-        asynchronous = self.facts.get("strategy") in ("ps-async", "mixed")
-        waits = 0.0 if asynchronous else ready.max(axis=0) - ready
-        communicate = waits + self.exchange + spent.pop("communicate", np.zeros(shape))
-        for (rank, phase), seconds in self.slow.items():
-            if phase == "communicate":
-                communicate[rank] += seconds
+        spent["communicate"] += self.exchange + (ready.max(axis=0) - ready if self.together else 0.0)
         loss = 2.3 * np.exp(-np.arange(self.steps) * self.batch * self.ranks / 20_000) + 0.1
         for rank in range(self.ranks):
-            self._rank(Path(folder), rank, {**{name: values[rank] for name, values in spent.items()},
-                                            "communicate": communicate[rank]}, loss * rng.normal(1, 0.1, self.steps))  # fmt: skip
+            own = {name: values[rank] for name, values in spent.items()}
+            self._rank(Path(folder), rank, own, loss * rng.normal(1, 0.1, self.steps))
         return Path(folder)
 
     def _rank(self, folder, rank, spent, loss):

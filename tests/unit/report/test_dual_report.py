@@ -31,9 +31,9 @@ def make(folder, name, strategy, curve, batch=10):
     run = RunDirectory.create(folder, spec)
     for rank in range(ranks):
         label = "admm+late" if strategy == "admm" else strategy
-        with StepRecorder(run.timings, rank=rank, strategy=strategy, exchange=label, global_batch=batch) as recorder:
-            with recorder.step(samples=batch, loss=0.5):
-                pass
+        about = {"strategy": strategy, "exchange": label, "global_batch": batch}
+        with StepRecorder(run.timings, rank=rank, **about) as recorder, recorder.step(samples=batch, loss=0.5):
+            pass
     for step, accuracy in curve:
         run.append_metrics(step, 1, step * batch, {"accuracy": accuracy, "loss": 1.0})
     write_json(run.status, {"state": "FINISHED", "step": curve[-1][0], "loss": 0.75})

@@ -50,7 +50,7 @@ def batches(count: int, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]
     return list(zip(inputs, labels, strict=True))
 
 
-def pair(options: DualOptions, train: TrainSpec = TRAIN, make: Callable[[], nn.Sequential] = network) -> tuple[Net1, Net2]:
+def pair(options: DualOptions, train: TrainSpec = TRAIN, make: Callable[[], nn.Module] = network) -> tuple[Net1, Net2]:
     """Both halves of the same network, each with its own optimizer."""
     models = [make(), make()]
     optimizers = [optim.make_optimizer(train, model.parameters()) for model in models]
@@ -61,7 +61,7 @@ def pair(options: DualOptions, train: TrainSpec = TRAIN, make: Callable[[], nn.S
     return first, second
 
 
-def exchange(first: Net1, second: Net2, inputs: torch.Tensor, labels: torch.Tensor, indices: Any = range(BATCH)) -> float:
+def exchange(first: Net1, second: Net2, inputs: torch.Tensor, labels: Any, indices: Any = range(BATCH)) -> float:
     """Make one whole exchange by hand; returns net2's loss."""
     visit = first.visit(inputs)
     activation = visit.activation.clone()
@@ -95,7 +95,7 @@ def together(front: Callable[[], Any], back: Callable[[], Any]) -> tuple[Any, An
     def run(name: str, work: Callable[[], Any]) -> None:
         try:
             found[name] = work()
-        except BaseException as error:  # raised again below, in the test's own thread
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the test's own thread
             found[name] = error
 
     threads = [threading.Thread(target=run, args=item) for item in (("front", front), ("back", back))]

@@ -111,7 +111,8 @@ def test_what_an_earlier_start_left_is_removed(tmp_path: Path) -> None:
 def test_a_peer_that_writes_nothing_is_named_within_the_limit(tmp_path: Path) -> None:
     first, _ = pair(tmp_path, limit=0.3)
     begin = time.monotonic()
-    with pytest.raises(TrainError, match=r"rank 1 has not written .*rank-1\.000000000\.answer\.npy within 0.3 s") as error:
+    expected = r"rank 1 has not written .*rank-1\.000000000\.answer\.npy within 0.3 s"
+    with pytest.raises(TrainError, match=expected) as error:
         first.receive("answer")
     assert 0.3 <= time.monotonic() - begin < 30
     assert _LOST_PEER.search(str(error.value))  # it is the other rank that is to blame

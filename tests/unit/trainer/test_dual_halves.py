@@ -1,4 +1,4 @@
-"""What the halves learn: as backpropagation does with one step, more with several; nothing where nothing is answered."""
+"""What the halves learn: as backpropagation with one step, more with several; nothing where nothing is answered."""
 
 import dataclasses
 
@@ -56,7 +56,8 @@ def test_several_local_steps_of_one_exchange_go_further() -> None:
     """The same number of exchanges, a lower loss at their end."""
     ends = {}
     for steps in (1, 3):
-        options = DualOptions(target_steps=steps, target_rate=1.0 if steps == 1 else 0.3, net1_steps=steps, net2_steps=steps)
+        rate = 1.0 if steps == 1 else 0.3
+        options = DualOptions(target_steps=steps, target_rate=rate, net1_steps=steps, net2_steps=steps)
         first, second = pair(options, dataclasses.replace(TRAIN, lr=0.02))
         ends[steps] = [exchange(first, second, inputs, labels) for inputs, labels in batches(60)][-10:]
     assert sum(ends[3]) < 0.8 * sum(ends[1])
@@ -72,7 +73,8 @@ def test_frozen_net1_stays_and_net2_learns() -> None:
 
 
 @pytest.mark.parametrize("options", [
-    PLAIN, DualOptions(int8_targets=True), DualOptions(method="admm"), DualOptions(method="admm", target_steps=3, target_rate=0.3)
+    PLAIN, DualOptions(int8_targets=True), DualOptions(method="admm"),
+    DualOptions(method="admm", target_steps=3, target_rate=0.3),
 ])  # fmt: skip
 def test_methods_that_work_learn(options: DualOptions) -> None:
     first, second = pair(options)
@@ -179,10 +181,11 @@ def test_one_batch_late_learns_all_answers_but_one_late(tmp_path) -> None:
 
 def copy_state(front, back, new_front, new_back) -> None:
     """Carry everything over as a checkpoint does: one whole model and optimizer, and what lies outside of them."""
-    extra, rest = front.extra_state(), {}
+    extra = front.extra_state()
     optimizers = [side.half.optimizer.state_dict() for side in (front, back)]
     joined, rest = state.join(*optimizers)
-    content = state.unpack(state.pack({"optimizer": joined, "copy": rest, "extra": extra, "second": back.half.extra_state()}))
+    kept = {"optimizer": joined, "copy": rest, "extra": extra, "second": back.half.extra_state()}
+    content = state.unpack(state.pack(kept))
     model = whole(front.half, back.half)
     for rank, side in enumerate((new_front, new_back)):
         side.half.network.load_state_dict({name: model[name] for name in side.half.network.state_dict()})
@@ -193,8 +196,8 @@ def copy_state(front, back, new_front, new_back) -> None:
 
 
 @pytest.mark.parametrize("options", [
-    PLAIN, DualOptions(one_batch_late=True, int8_targets=True), DualOptions(method="admm", target_steps=2, target_rate=0.5),
-    DualOptions(method="distance", norm="both"), DualOptions(method="frozen"),
+    PLAIN, DualOptions(one_batch_late=True, int8_targets=True), DualOptions(method="distance", norm="both"),
+    DualOptions(method="admm", target_steps=2, target_rate=0.5), DualOptions(method="frozen"),
 ], ids=lambda options: options.label())  # fmt: skip
 def test_a_resumed_pair_goes_on_as_if_never_stopped(tmp_path, options: DualOptions) -> None:
     seen = batches(12)

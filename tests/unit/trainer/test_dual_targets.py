@@ -22,9 +22,7 @@ def test_one_whole_step_is_the_gradient_over_beta() -> None:
 def test_many_steps_find_the_proximal_point() -> None:
     """c(z) = 1/2 ||z - t||^2 has it at (t + beta (a + u)) / (1 + beta)."""
     wanted, multiplier, beta = torch.tensor([[5.0, 5.0], [0.0, 0.0]]), torch.full((2, 2), 0.5), 3.0
-    found = targets.descend(
-        A, A - wanted, lambda z: z - wanted, steps=200, rate=0.5, beta=beta, multiplier=multiplier
-    )
+    found = targets.descend(A, A - wanted, lambda z: z - wanted, steps=200, rate=0.5, beta=beta, multiplier=multiplier)
     torch.testing.assert_close(found, (wanted + beta * (A + multiplier)) / (1 + beta))
 
 

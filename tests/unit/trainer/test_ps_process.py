@@ -97,6 +97,17 @@ def test_a_server_listens_at_its_address() -> None:
             assert sixth.getsockname()[0] == "::1"
 
 
+def test_a_second_life_keeps_the_records_of_the_first(tmp_path: Path) -> None:
+    for steps in (3, 5, 2):
+        with StepRecorder(tmp_path, rank=1, keep=True) as recorder:
+            for _ in range(steps):
+                recorder.begin()
+                recorder.end(samples=1)
+    assert [part.count for part in records.parts(tmp_path)] == [3, 5, 2]
+    names = ["rank-00001.0+1.steps", "rank-00001.0+2.steps", "rank-00001.0.steps"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
 def test_records_of_servers_are_kept_apart(tmp_path: Path) -> None:
     for role, steps in (("worker", 3), ("ps", 5)):
         with StepRecorder(tmp_path, rank=0, role=role) as recorder:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ps_servers import LIMIT, Running, Vector, at_once, running, until
+from ps_servers import KEY, LIMIT, Running, Vector, at_once, running, until
 
 from hpcsynapse import records
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.optim import make_optimizer
-from hpcsynapse.trainer.parameter_server import frames, state
+from hpcsynapse.trainer.parameter_server import frames, greeting, state
 from hpcsynapse.trainer.parameter_server.frames import CHUNK, NOBODY, Frame, Kind, RefusedError
 from hpcsynapse.trainer.parameter_server.layout import FlatModel, part
 from hpcsynapse.trainer.parameter_server.members import Members
@@ -198,14 +198,21 @@ def test_too_few_workers_left_is_an_error_that_names_them(tmp_path: Path) -> Non
         assert run.addresses[0] in str(result) and "workers 1 were lost" in str(result)
 
 
-def test_those_who_said_goodbye_are_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("done", [True, False])
+def test_those_who_are_done_are_not_waited_for_and_one_who_stops_stops_all(tmp_path: Path, done: bool) -> None:
     with running(tmp_path, workers=3, strategy="ps-sync") as run:
         joined = [run.join(worker, Vector(50)) for worker in range(3)]
-        waiting = at_once(
-            lambda: push(joined[0], 1.0), lambda: push(joined[1], 1.0),
-            lambda: (time.sleep(0.1), joined[2][1].leave()),
-        )  # fmt: skip
-        assert [answer.step for answer in waiting[:2]] == [1, 1]
+        before = run.values().clone()
+
+        def leave() -> None:
+            until(lambda: len(run.servers[0].updates._given) == 2)
+            if done:
+                joined[2][1].done()
+            joined[2][1].leave()
+
+        waiting = at_once(lambda: push(joined[0], 1.0), lambda: push(joined[1], 1.0), leave)
+        assert [(answer.step, answer.stopping) for answer in waiting[:2]] == [(int(done), not done)] * 2
+        torch.testing.assert_close(run.values(), before - 1.0 if done else before)
 
 
 def test_the_chief_is_the_first_who_is_here(tmp_path: Path) -> None:
@@ -317,6 +324,28 @@ def test_no_server_is_an_error_that_names_it(tmp_path: Path) -> None:
         assert time.monotonic() - begun < 15
 
 
+def test_a_server_that_falls_silent_is_not_waited_for_without_limit() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def greet_and_fall_silent() -> None:
+        kept = []
+        while True:
+            kept.append(listener.accept()[0])
+            frames.prepare(kept[-1], LIMIT)
+            greeting.answer(kept[-1], KEY).welcome(Frame(Kind.WELCOME))
+
+    threading.Thread(target=greet_and_fall_silent, daemon=True).start()
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+    signs: list[None] = []
+    flat = FlatModel(Vector(50), TrainSpec())
+    servers = Servers([address], KEY, flat, 0, 1, repeat=False, start_limit=5, wait_limit=0.3, rejoin_limit=1.0,
+                      alive=lambda: signs.append(None))  # fmt: skip
+    begun = len(signs)
+    with pytest.raises(TrainError, match=f"{address} was lost again and again"):
+        servers.pull()
+    assert len(signs) > begun, "the watchdog is told that waiting goes on"
+
+
 def test_more_servers_than_parameters(tmp_path: Path) -> None:
     with running(tmp_path, servers=3) as run, pytest.raises(TrainError, match="2 parameters are too few for 3"):
         run.join(0, Vector(2))
@@ -339,7 +368,7 @@ def test_parameters_become_views_of_one_vector() -> None:
     assert bytes(flat.gradient) == expected.numpy().tobytes()
     np.frombuffer(flat.values, np.float32)[:] = 7.0
     flat.place()
-    assert float(model[2].bias[1]) == 7.0 and float(model[0].bias[0]) != 7.0
+    assert model[2].bias[1].item() == 7.0 and model[0].bias[0].item() != 7.0
 
 
 def test_other_types_are_refused() -> None:

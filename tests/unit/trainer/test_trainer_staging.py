@@ -63,11 +63,13 @@ def test_a_changed_source_has_a_new_copy_beside_the_old(source: Path, scratch: P
     assert content(new) == content(source) and content(old) == before
 
 
-@pytest.mark.parametrize("damage", ["shorter", "gone", "more"])
+@pytest.mark.parametrize("damage", ["shorter", "gone", "more", "all gone"])
 def test_a_damaged_copy_is_made_again(source: Path, scratch: Path, damage: str) -> None:
     copy = stage(source, scratch)
     if damage == "more":
         (copy / "stray").touch()
+    elif damage == "all gone":
+        shutil.rmtree(copy)
     else:
         (copy / "one.bin").unlink() if damage == "gone" else (copy / "one.bin").write_bytes(b"x")
     assert stage(source, scratch) == copy
@@ -87,6 +89,9 @@ def test_one_file_and_a_folder_given_with_dots(source: Path, scratch: Path, monk
     assert copy.name == "one.bin" and copy.read_bytes() == (source / "one.bin").read_bytes()
     monkeypatch.chdir(source / "deep")
     assert content(stage(Path(".."), scratch)) == content(source)
+    link = source.with_name("other name")
+    link.symlink_to(source)
+    assert stage(link, scratch).name == "other name" and content(stage(link, scratch)) == content(source)
 
 
 def test_many_ranks_make_one_copy(source: Path, scratch: Path) -> None:

@@ -36,7 +36,7 @@ from hpcsynapse.trainer.parameter_server.layout import FlatModel
 from hpcsynapse.trainer.parameter_server.servers import Servers
 from hpcsynapse.training import TrainSpec
 
-RESULTS = Path("/tmp/ps.json")
+RESULTS = Path(__file__).parent / "results" / "parameter_server.json"
 SIZES, MOMENTA, GOALS = (4, 25, 100), (0.0, 0.9), {"bytes": 0.8, "workers": 0.9}
 BATCH, WORKERS = 64, 2
 
@@ -68,7 +68,7 @@ def child(*words: object) -> subprocess.Popen[bytes]:
 
 def make_run(folder: str, workers: int, **train: object) -> RunDirectory:
     spec = JobSpec(
-        name=f"run{len(os.listdir(folder))}", resources=ResourceRequest(ranks_per_node=workers),
+        name="run", resources=ResourceRequest(ranks_per_node=workers),
         train=TrainSpec(strategy="ps-async", **train), launch=LaunchOptions(start_limit=120, wait_limit=120),
     )  # fmt: skip
     return RunDirectory.create(Path(folder), spec)
@@ -107,7 +107,7 @@ def measure_bytes(megabytes: int, momentum: float, rounds: int) -> dict[str, obj
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(folder, 1, momentum=momentum)
         processes = [serve(run, address, 1), child("echo", port, size)]
-        flat, servers = join(run, address, model, 0, 1)
+        _, servers = join(run, address, model, 0, 1)
         out, into = memoryview(bytearray(size)), memoryview(bytearray(size))
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -52,11 +52,13 @@ def page(title: str, report: Report, losses: Sequence[Loss], ranks: Sequence[Ran
         version=__version__,
         report=report,
         summary=summary(report),
-        scaling=_table("scaling-table", "Speedup and efficiency; 95 % intervals in brackets", report.points, SCALING),
+        scaling=_table(
+            "scaling-table", "Speedup and efficiency, 95 % intervals in brackets", report.points, SCALING, True
+        ),
         why=[_loss_table(number, loss) for number, loss in enumerate(losses, 1)],
         parts=PARTS,
         compared=len({one.run for one in ranks}),
-        slow=_table("slow-table", "Slow ranks", slow, RANKS),
+        slow=_table("slow-table", "Slow ranks of all runs", slow, RANKS),
         figures=[(plot, svg(plot)) for plot in plots],
         columns=points.COLUMNS,
         flags=points.FLAGS,
@@ -81,12 +83,13 @@ def summary(report: Report) -> list[str]:
     return found
 
 
-def _table(name: str, caption: str, rows: Sequence[Any], layout: Layout) -> Table | None:
-    """Return a table; what is the same in all rows is said in its caption, as is what an interval is."""
+def _table(name: str, caption: str, rows: Sequence[Any], layout: Layout, fold: bool = False) -> Table | None:
+    """Return a table, folded: what is the same in all rows is said in its caption."""
     if not rows:
         return None
     headings, cells, right = cells_of(rows, layout)
-    same = [index for index in range(1, len(headings)) if len({row[index] for row in cells}) == 1 < len(cells)]
+    columns = range(1, len(headings)) if fold and len(cells) > 1 else ()
+    same = [index for index in columns if len({row[index] for row in cells}) == 1]
     kept = [index for index in range(len(headings)) if index not in same]
     alike = ", ".join(f"{headings[index]} {cells[0][index]}" for index in same)
     return Table(

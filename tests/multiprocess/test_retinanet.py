@@ -15,7 +15,7 @@ EXAMPLE = HERE.parents[1] / "examples" / "retinanet"
 
 def script(name: str, *arguments: str | Path) -> str:
     command = [sys.executable, EXAMPLE / name, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -7,9 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from hpcsynapse.checks import run_checks
+from hpcsynapse.cli import progress
 from hpcsynapse.cli.main import cli
 from hpcsynapse.errors import SpecError, TrainError
 from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
+from hpcsynapse.status import RunStatus
 from hpcsynapse.submission import resolve
 from hpcsynapse.training import DualOptions, TrainSpec
 
@@ -131,3 +133,9 @@ def test_the_table_of_models_that_can_be_cut_is_right() -> None:
         else:
             with pytest.raises(TrainError, match=r"only a torch\.nn\.Sequential"):
                 find_cut(model, first)
+
+
+@pytest.mark.parametrize(("remark", "shown"), [("collapsed: see there", True), ("", False), (["odd"], False)])
+def test_status_shows_a_remark(remark: object, shown: bool) -> None:
+    line = progress.describe(RunStatus(name="r", path="/r", state="TRAINING", progress={"step": 3, "remark": remark}))
+    assert line == "TRAINING  step 3" + ("  collapsed: see there" if shown else "")

@@ -8,7 +8,18 @@ from typing import Any
 
 from matplotlib.ticker import PercentFormatter
 
-from hpcsynapse.report.plots.style import GREY, Plot, colour, count, label_ends, marker, new_figure, ranks_axis
+from hpcsynapse.report.plots.style import (
+    GREY,
+    Plot,
+    colour,
+    count,
+    label_ends,
+    marker,
+    new_figure,
+    ranks_axis,
+    short,
+    width_for,
+)
 from hpcsynapse.report.points import ScalingPoint
 
 _GROUPS = 8  # rank counts in the comparison of strategies
@@ -61,12 +72,13 @@ def labels(keys: Sequence[tuple[Any, ...]]) -> list[str]:
         if len({tuple(key[one] for one in (*chosen, index)) for key in keys}) > told:
             chosen.append(index)
     named = [", ".join(str(key[index]) for index in chosen if key[index] not in ("", 0)) for key in keys]
-    return [name or "measured" for name in named]
+    shortened = [short(name) for name in named]
+    return [name or "measured" for name in (shortened if len(set(shortened)) == len(set(named)) else named)]
 
 
 def speedup(series: Sequence[Series]) -> Plot:
     """Return speedup against ranks, with an ideal line for every baseline."""
-    figure, [axes] = new_figure()
+    figure, [axes] = new_figure(height=_height(series))
     ends = []
     for one in series:
         ends.append(_line(axes, one, "speedup", anchor=1.0))
@@ -90,7 +102,7 @@ def speedup(series: Sequence[Series]) -> Plot:
 
 def efficiency(series: Sequence[Series]) -> Plot:
     """Return efficiency against ranks."""
-    figure, [axes] = new_figure()
+    figure, [axes] = new_figure(height=_height(series))
     ends = [_line(axes, one, "efficiency", anchor=1.0) for one in series]
     ranks_axis(axes, [row.ranks for one in series for row in one.rows] + [one.origin[0] for one in series])
     axes.axhline(1.0, color=GREY, ls="--", lw=1.2, zorder=1)
@@ -106,7 +118,7 @@ def throughput(series: Sequence[Series]) -> Plot | None:
     known = [one for one in series if all(row.throughput for row in one.rows)]
     if not known:
         return None
-    figure, [axes] = new_figure()
+    figure, [axes] = new_figure(height=_height(known))
     ends = []
     for one in known:
         ends.append(_line(axes, one, "throughput"))
@@ -136,7 +148,9 @@ def strategies(series: Sequence[Series]) -> Plot | None:
     groups = sorted(groups, key=lambda found: found[0][1].ranks)[-_GROUPS:]
     if not groups:
         return None
-    figure, [axes] = new_figure(height=1.3 + 0.27 * (sum(map(len, groups)) + len(groups)))
+    figure, [axes] = new_figure(
+        width_for([f"{one.label}, 16 ranks" for one in series]), 1.3 + 0.27 * (sum(map(len, groups)) + len(groups))
+    )
     place, ticks = 0.0, []
     for found in groups:
         best = found[0][1].throughput or 1.0
@@ -158,6 +172,11 @@ def strategies(series: Sequence[Series]) -> Plot | None:
     words = "; ".join(f"{found[0][1].ranks} ranks: " + ", ".join(f"{one.label} {count(row.throughput or 0)}"
                       for one, row in found) for found in groups)  # fmt: skip
     return Plot("strategies", "Strategies compared", f"Samples per second of every strategy. {words}.", figure)
+
+
+def _height(series: Sequence[Series]) -> float:
+    """Inches that the names of all lines and the ideal ones need."""
+    return max(4.3, 1.2 + 0.18 * (len(series) + len({one.origin for one in series})))
 
 
 def _against(series: Sequence[Series]) -> str:

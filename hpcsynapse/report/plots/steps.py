@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 
 from hpcsynapse.report.plots.scaling import labels
-from hpcsynapse.report.plots.style import COLOURS, GREY, INK, Plot, colour, new_figure, seconds, time_unit
+from hpcsynapse.report.plots.style import (
+    COLOURS,
+    GREY,
+    INK,
+    Plot,
+    colour,
+    new_figure,
+    seconds,
+    short,
+    time_unit,
+    width_for,
+)
 from hpcsynapse.report.points import Point
 from hpcsynapse.report.scaling import SINGLE, Compared
 from hpcsynapse.report.why import PARTS, Loss, phase_times
@@ -34,7 +45,9 @@ def step_times(points: Named) -> Plot | None:
     largest = max(float(values[int(0.99 * (len(values) - 1))]) for _, values in times)
     smallest = min(float(values[0]) for _, values in times)
     factor, unit = time_unit(largest)
-    figure, [boxes, curves] = new_figure(height=max(4.0, 1.6 + 0.42 * len(times)), columns=2)
+    figure, [boxes, curves] = new_figure(
+        width_for([name for name, _ in times]), 1.6 + 0.45 * max(4, len(times)), columns=2
+    )
     for index, (_, values) in enumerate(times):
         low, quarter, middle, three, high = factor * np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95))
         boxes.plot([low, high], [index, index], color=colour(index), lw=1.6, ls=_DASHES[index % 3])
@@ -45,7 +58,7 @@ def step_times(points: Named) -> Plot | None:
     boxes.set_yticks(range(len(times)), [name for name, _ in times])
     boxes.set_ylim(len(times) - 0.4, -0.6)
     boxes.grid(visible=False, axis="y")
-    boxes.set(xlabel=unit, title="Step time: median, 50 %, 90 %")
+    boxes.set(xlabel=unit, title="Median, 50 %, 90 %")
     for axes in (boxes, curves):
         if largest > 8 * smallest:
             axes.set_xscale("log")
@@ -53,7 +66,7 @@ def step_times(points: Named) -> Plot | None:
     curves.set_xlim(boxes.get_xlim())
     curves.set_ylim(0, 1.02)
     curves.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    curves.set(xlabel=unit, title="Steps that took no longer")
+    curves.set(xlabel=unit, title="Share of steps")
     return Plot("step-times", "Step times", _words_of_times(times), figure)
 
 
@@ -78,7 +91,7 @@ def phases(points: Named) -> Plot | None:
         return None  # a program of the user's own that marks no phases
     longest = max(float(times.sum()) for _, times in rows)
     factor, unit = time_unit(longest)
-    figure, [axes] = new_figure(height=1.7 + 0.36 * len(rows))
+    figure, [axes] = new_figure(width_for([name for name, _ in rows]), 1.7 + 0.36 * len(rows))
     names = (*PHASES, "other")
     for index, (_, times) in enumerate(rows):
         left = 0.0
@@ -124,7 +137,7 @@ def waterfall(losses: Sequence[Loss]) -> Plot | None:
     for loss in shown:
         shares = zip(loss.parts, loss.lost / loss.after.sum(), strict=True)
         parts = ", ".join(f"{part} {100 * share:.1f} %" for part, share in shares)
-        words.append(f"{_title(loss)}: {parts}; {loss.efficiency:.1%} is left")
+        words.append(f"{_title(loss).replace(chr(10), ' ')}: {parts}; {loss.efficiency:.1%} is left")
     text = f"Share of rank-seconds lost to each part. {'. '.join(words)}."
     return Plot("loss", "Where efficiency was lost", text, figure)
 
@@ -155,7 +168,9 @@ def _steps_down(axes: Any, loss: Loss) -> None:
 
 def _title(loss: Loss) -> str:
     before, after = loss.baseline.ranks, loss.point.ranks
-    return f"{loss.point.first.run.about.strategy}: {before} to {after} rank{'s' if after > 1 else ''}"
+    strategy = loss.point.first.run.about.strategy
+    ends = f"{before} to {after} rank{'s' if after > 1 else ''}"
+    return f"{strategy}: {ends}" if len(strategy) < 18 else f"{short(strategy)}:\n{ends}"
 
 
 def named_points(compared: Sequence[Compared]) -> Named:

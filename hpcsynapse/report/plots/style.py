@@ -72,8 +72,7 @@ def new_figure(width: float = 7.0, height: float = 4.3, rows: int = 1, columns: 
 
 def settle(figure: Figure) -> None:
     """Fix the places of all axes: every drawing would move them a little further, and files would differ."""
-    for _ in range(2):
-        figure.draw_without_rendering()
+    figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
@@ -120,7 +119,8 @@ def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, str]]) -> None
         axes.annotate(
             name, xy=(x, y), xytext=(1.03, place), xycoords="axes fraction", textcoords="axes fraction",
             va="center", fontsize=9, annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.7, "shrinkA": 1, "shrinkB": 4, "alpha": 0.7},
+            arrowprops={"arrowstyle": "-", "color": shade, "lw": 0.7, "shrinkA": 1, "shrinkB": 4, "alpha": 0.7,
+                        "relpos": (0, 0.5)},
         )  # fmt: skip
 
 
@@ -146,6 +146,17 @@ def ranks_axis(axes: Any, ranks: Sequence[int]) -> None:
     axes.set_xticks(places, [str(place) for place in places])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("ranks")
+
+
+def short(name: str, longest: int = 30) -> str:
+    """Return a name with its middle left out where it is too long to stand in a figure."""
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
+
+
+def width_for(names: Sequence[str]) -> float:
+    """Return the width of a figure whose vertical axis bears these names, in inches."""
+    return 7.0 + 0.08 * max(0, max(map(len, names), default=0) - 22)
 
 
 def seconds(value: float) -> str:

@@ -137,7 +137,7 @@ class FileExchange(Exchange):
             path.unlink()
         except (OSError, ValueError) as error:
             raise TrainError(f"{path} cannot be read: {error}") from error
-        self._untaken = None  # an answer says that what was sent before has been read
+        self._untaken = None  # who is answered does not run away from the peer
         return torch.from_numpy(array)
 
     def _wait(self, done: Callable[[], bool], what: str) -> None:

@@ -36,19 +36,22 @@ class Facts:
         self._path, self._about = path, about
         self._written = -math.inf
         self._loss: Tensor | None = None
-        self._activation: Tensor | None = None
+        self._norm: Tensor | None = None
+        self._dead: Tensor | None = None
         self._first: Tensor | float | None = None
         self._before: dict[str, int] = {}
         self.counts = {"exchanges": 0, "sent_bytes": 0, "received_bytes": 0}
         self.verdict = ""
 
     def note(self, loss: Tensor | None, activation: Tensor, sent: int, received: int) -> None:
-        """Take the results of one exchange."""
+        """Take the results of one exchange; of the activation its size is kept: the norm's root mean square."""
         if loss is not None:
             self._loss = loss
-        self._activation = activation
+        activation = activation.detach()
+        self._norm = activation.to(torch.float32).square().sum().div(len(activation)).sqrt()
+        self._dead = (activation == 0).double().mean()
         if self._first is None:
-            self._first = _norm(activation)
+            self._first = self._norm
         self.counts["exchanges"] += 1
         self.count(sent, received)
         if time.monotonic() - self._written > _INTERVAL:
@@ -84,21 +87,15 @@ class Facts:
 
     def _measured(self) -> dict[str, Any]:
         loss = None if self._loss is None else float(self._loss)
-        if self._activation is None or self._first is None:
+        if self._norm is None or self._dead is None or self._first is None:
             return {"loss": loss}
-        first, now = float(self._first), float(_norm(self._activation))
-        dead = float((self._activation == 0).double().mean())
+        first, now, dead = float(self._first), float(self._norm), float(self._dead)
         found = verdict(first, now, dead)
         if found and found != self.verdict:
             _log.warning("activations have %s: their norm is %.3g, it began at %.3g, and %.1f %% are zero",
                          found, now, first, 100 * dead)  # fmt: skip
         self.verdict = found
         return {"loss": loss, "activation_norm_first": first, "activation_norm": now, "dead": dead, "verdict": found}
-
-
-def _norm(activation: Tensor) -> Tensor:
-    """Return the root mean square over samples of an activation's norm."""
-    return activation.detach().to(torch.float32).square().sum().div(len(activation)).sqrt()
 
 
 def _memory() -> dict[str, int]:

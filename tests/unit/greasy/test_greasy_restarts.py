@@ -10,10 +10,11 @@ import pytest
 from hpcsynapse.greasy.build import RolesRequest, write_roles
 from hpcsynapse.greasy.run import ListRun, RunRequest, run_list
 
-# Notes who started; ends by SIGKILL the first times, where the file of its name says how often. Servers stay until told.
+# Notes who started; ends by SIGKILL as often as the file of its name says. Servers stay until told.
 PROGRAM = """
 me=$HPCSYNAPSE_ROLE-$HPCSYNAPSE_TASK_INDEX
-echo "$me rank=${HPCSYNAPSE_TASK_RANK-none} local=${HPCSYNAPSE_TASK_LOCAL_RANK-none} node=${HPCSYNAPSE_TASK_NODE-none}" >> starts
+told="rank=${HPCSYNAPSE_TASK_RANK-none} local=${HPCSYNAPSE_TASK_LOCAL_RANK-none}"
+echo "$me $told node=${HPCSYNAPSE_TASK_NODE-none}" >> starts
 left=$(cat "deaths-$me" 2> /dev/null || echo 0)
 if [ "$left" -gt 0 ]; then echo $((left - 1)) > "deaths-$me"; sleep 0.3; kill -9 $$; fi
 if [ "$HPCSYNAPSE_ROLE" = ps ]; then sleep 60; fi

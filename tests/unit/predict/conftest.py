@@ -55,10 +55,11 @@ def make_curve(ranks, *, kind="ring", noise=0.0, seed=0, records=True, hidden=0.
 
 def write_run(folder, ranks, *, nodes=None, steps=200, batch=32, seed=0, compute=COMPUTE, strategy="allreduce",
               alpha=ALPHA, beta=BETA, phases=True, **facts):  # fmt: skip
-    """Write the records of a run whose ranks compute with 3 % noise and exchange around a ring; returns its folder."""
+    """Write the records of a run that computes and exchanges around a ring, both with 3 % noise; returns its folder."""
     rng = np.random.default_rng(seed + ranks)
     own = compute * np.exp(JITTER * rng.standard_normal((ranks, steps)))
-    totals = own.max(axis=0) + exchange("ring", [ranks], alpha=alpha, beta=beta)[0] * (ranks > 1)
+    exchanges = exchange("ring", [ranks], alpha=alpha, beta=beta)[0] * np.exp(JITTER * rng.standard_normal(steps))
+    totals = own.max(axis=0) + exchanges
     environ = {"WORLD_SIZE": str(ranks), "HPCSYNAPSE_NODES": str(nodes or ranks)}
     for rank in range(ranks):
         with mock.patch.dict(os.environ, environ, clear=True):

@@ -51,7 +51,7 @@ def test_comms_as_json_and_text():
 
 
 def test_a_prediction_from_records(measured):
-    """Ranks compute 100 ms with 3 % noise; a round takes 0.5 ms, and 4.8 MB 40 ms."""
+    """Ranks compute 100 ms, a round takes 0.5 ms, and 4.8 MB 40 ms, all with 3 % noise."""
     result = predict("scaling", *measured, "--ranks", "16,100000", "--csv")
     assert (result.exit_code, result.stderr) == (0, "")
     rows = {int(row["ranks"]): row for row in table(result.stdout)}
@@ -71,8 +71,9 @@ def test_the_fitted_model_and_recommendations(measured):
     words = ("--json", "--nodes", "16", "--deadline", "2m", "--budget", "0.5", "--epochs", "3")
     (found,) = json.loads(predict("scaling", *measured, *words).stdout)
     link = found["links"]["several_nodes"]
-    assert (link["alpha_s"], link["beta_s"]) == (pytest.approx(0.0005, rel=0.05), pytest.approx(0.04, rel=0.05))
-    assert link["bytes_per_s"] == pytest.approx(4.8e6 / 0.04, rel=0.05)
+    # With other seeds: 0 to 6 % and 0.1 to 0.7 %.
+    assert (link["alpha_s"], link["beta_s"]) == (pytest.approx(0.0005, rel=0.08), pytest.approx(0.04, rel=0.02))
+    assert link["bytes_per_s"] == pytest.approx(4.8e6 / 0.04, rel=0.02)
     assert found["collective"] == "ring"
     by_flag = {flag: row["ranks"] for row in found["points"] for flag in row["flags"].split()}
     assert [by_flag[name] for name in ("knee", "deadline", "budget")] == [
@@ -80,7 +81,7 @@ def test_the_fitted_model_and_recommendations(measured):
     ]
     text = predict("scaling", *measured, *words[1:]).stdout
     assert "knee:" in text
-    assert "deadline of 2:00 min, epochs 3: 5 ranks" in text
+    assert f"deadline of 2:00 min, epochs 3: {found['deadline']} ranks" in text
     assert "MB/s between nodes" in text
 
 

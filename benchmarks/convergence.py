@@ -56,22 +56,28 @@ def hpcsynapse(*arguments: str, output: int | None = None) -> str:
     return subprocess.run(command, env=environment, check=True, text=True, stdout=output).stdout or ""
 
 
+def names_of(repeats: int) -> list[tuple[str, int]]:
+    """Return the studies, one set for each repeat after the other, so that all meet what else the machine does."""
+    return [(name, number) for number in range(1, repeats + 1) for name in STUDIES]
+
+
 def measure(options: argparse.Namespace, runs: Path) -> None:
     """Make the studies that are not there yet, complete those that are, and write table, curves and conditions."""
     loads = [os.getloadavg()[0]]
-    for name, lists in STUDIES.items():
-        if (runs / name).exists():
-            hpcsynapse("study", "--runs", str(runs), "--resume", name)
+    for name, number in names_of(options.repeats):
+        if (runs / f"{name}-{number}").exists():
+            hpcsynapse("study", "--runs", str(runs), "--resume", f"{name}-{number}")
         else:
-            hpcsynapse("study", "--runs", str(runs), "--name", name, *COMMON, *lists,
-                       "--epochs", str(options.epochs), "--repeats", str(options.repeats))  # fmt: skip
+            hpcsynapse("study", "--runs", str(runs), "--name", f"{name}-{number}", *COMMON, *STUDIES[name],
+                       "--epochs", str(options.epochs), "--seed", str(number))  # fmt: skip
         loads.append(os.getloadavg()[0])
+    names = [f"{name}-{number}" for name, number in names_of(options.repeats)]
     target = ("--target", str(options.target))
-    table = hpcsynapse("report", "--runs", str(runs), *STUDIES, *target, "--csv", output=subprocess.PIPE)
+    table = hpcsynapse("report", "--runs", str(runs), *names, *target, "--csv", output=subprocess.PIPE)
     RESULTS.mkdir(exist_ok=True)
     TABLE.write_text(table)
-    hpcsynapse("report", "--runs", str(runs), *STUDIES, *target)
-    write_curves(runs)
+    hpcsynapse("report", "--runs", str(runs), *names, *target)
+    write_curves(runs, options.repeats)
     about = {
         "python": platform.python_version(), "torch": version("torch"), "cpus": os.cpu_count(),
         "load_before_and_after_each_study": [round(load, 2) for load in loads], "target": options.target,
@@ -80,23 +86,23 @@ def measure(options: argparse.Namespace, runs: Path) -> None:
     PLOT.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def write_curves(runs: Path) -> None:
+def write_curves(runs: Path, repeats: int) -> None:
     """Write every validation of every run."""
     from hpcsynapse.report.convergence import CurvePoint, curve
     from hpcsynapse.report.load import load
     from hpcsynapse.study.folder import StudyDirectory
 
-    columns = ["study", "nodes", *CurvePoint.__dataclass_fields__]
+    columns = ["study", "repeat", "nodes", *CurvePoint.__dataclass_fields__]
     with CURVES.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        for name in STUDIES:
-            for run in StudyDirectory.find(runs, name).runs():
+        for name, number in names_of(repeats):
+            for run in StudyDirectory.find(runs, f"{name}-{number}").runs():
                 about = load(run).about
                 for point in curve(run, about):
                     values = [getattr(point, column) for column in CurvePoint.__dataclass_fields__]
                     short = [round(value, 4) if isinstance(value, float) else value for value in values]
-                    writer.writerow([name, about.nodes, *short])
+                    writer.writerow([name, number, about.nodes, *short])
 
 
 def title_of(row: dict[str, str]) -> str:
@@ -115,20 +121,18 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if is_drawn(row)]
 
 
-def middle_curves(ranks: int) -> dict[str, list[tuple[float, float, float]]]:
+def middle_curves(ranks: int) -> dict[str, list[tuple[float, ...]]]:
     """Return samples, time and accuracy of each strategy's validations, medians over the repeats."""
-    found: dict[tuple[str, int], list[tuple[float, float, float]]] = defaultdict(list)
-    position: dict[tuple[str, str], int] = defaultdict(int)
+    runs: dict[str, dict[str, list[tuple[float, ...]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(CURVES):
         if int(row["ranks"]) == ranks and row["time_s"]:
-            name = title_of(row)
-            position[name, row["run"]] += 1
-            point = (float(row["samples"]), float(row["time_s"]), float(row["accuracy"]))
-            found[name, position[name, row["run"]]].append(point)
-    curves = defaultdict(list)
-    for (name, _), points in sorted(found.items()):
-        curves[name].append(tuple(median(values) for values in zip(*points, strict=True)))
-    return curves
+            point = tuple(float(row[column]) for column in ("samples", "time_s", "accuracy"))
+            runs[title_of(row)][row["repeat"]].append(point)
+    return {
+        name: [tuple(median(values) for values in zip(*points, strict=True))
+               for points in zip(*repeats.values(), strict=False)]  # validations that all repeats have
+        for name, repeats in runs.items()
+    }  # fmt: skip
 
 
 def draw(target: float) -> None:
@@ -175,8 +179,8 @@ def draw_curves(left, right, target: float) -> None:
         axes.minorticks_off()
         axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
         axes.axhline(1 - target, color="#444444", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.annotate(f"target {target:.0%}", (0, 1 - target), xytext=(4, 4), textcoords="offset points",
-                      color="#444444")  # fmt: skip
+    right.annotate(f"target\n{target:.0%}", (1.0, 1 - target), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                   textcoords="offset points", va="center", color="#444444")  # fmt: skip
     left.set_ylabel("accuracy on the validation data")
 
 

@@ -27,11 +27,12 @@ from typing import Any
 import torch
 
 from hpcsynapse.report.dual import dual_report
-from hpcsynapse.report.load import load
 from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
+from hpcsynapse.trainer import models
 from hpcsynapse.trainer import run as trainer
 from hpcsynapse.trainer.data import cluttered_digits
+from hpcsynapse.trainer.dual import memory
 from hpcsynapse.trainer.engines import alone, ddp
 from hpcsynapse.trainer.models import dualnet
 from hpcsynapse.trainer.strategies import admm, single
@@ -40,6 +41,8 @@ from hpcsynapse.training import DualOptions, TrainSpec
 RESULTS = Path(__file__).parent / "results" / "dual_nets.json"
 ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 2e-3}
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.02, "momentum": 0.9}
+LIMIT = 256 << 20
+FACTS = ("norm_ratio", "net1_loss", "net2_loss", "bytes_forward", "bytes_back", "net1_memory", "net2_memory")
 PRELOADED = (cluttered_digits, alone, ddp, dualnet, admm, single)  # imported before the forks, as torch is
 
 
@@ -90,15 +93,14 @@ class Row:
     facts: list[dict[str, Any]] = field(default_factory=list)
 
     def table(self) -> dict[str, Any]:
-        """Return the row of the results; bytes, memory and times are medians over the seeds."""
+        """Return the row of the results; losses, bytes and memory are medians over the seeds."""
         found: dict[str, Any] = {
             "method": self.method.name, "optimizer": self.method.train["optimizer"],
             "exchanges": self.facts[0]["exchanges"], "accuracy": statistics.mean(self.accuracies),
             "deviation": statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None,
-            "accuracies": self.accuracies, "verdicts": self.verdicts,
+            "accuracies": self.accuracies, "verdicts": [verdict or "-" for verdict in self.verdicts],
         }  # fmt: skip
-        for key in ("norm_ratio", "net1_loss", "net2_loss", "bytes_forward", "bytes_back", "net1_memory", "net2_memory",
-                    "step_time_s", "communicate_s"):  # fmt: skip
+        for key in FACTS:
             known = [facts[key] for facts in self.facts if facts[key] is not None]
             found[key] = statistics.median(known) if known else None
         return found
@@ -151,22 +153,27 @@ def train(folder: Path, name: str, method: Method, seed: int) -> RunDirectory:
 
 def figures(run: RunDirectory) -> dict[str, Any]:
     """Return what is kept of a run."""
-    loaded = load(run)
-    keep = ~loaded.warmup
-    times = {
-        "step_time_s": float(sorted(loaded.slowest[keep])[keep.sum() // 2]),
-        "communicate_s": float(sorted(loaded.phases[keep, 3])[keep.sum() // 2]),
-    }
-    if loaded.about.ranks == 1:
-        none = dict.fromkeys(("norm_ratio", "net1_loss", "bytes_forward", "bytes_back", "net1_memory", "net2_memory"))
-        return {**none, **times, "net2_loss": None, "verdict": "", "exchanges": int(loaded.step[-1]) + 1}
+    if run.load_spec().train.strategy == "single":
+        return {**dict.fromkeys(FACTS), "verdict": "", "exchanges": run.read_metrics()[-1]["step"]}
     (row,) = dual_report([run])
     ratio = None if row.norm is None or not row.norm_first else row.norm / row.norm_first
-    return {
-        **times, "norm_ratio": ratio, "net1_loss": row.net1_loss, "net2_loss": row.net2_loss, "verdict": row.verdict,
-        "bytes_forward": row.bytes_forward, "bytes_back": row.bytes_back, "exchanges": row.exchanges,
-        "net1_memory": row.net1_memory, "net2_memory": row.net2_memory,
-    }  # fmt: skip
+    return {**{key: getattr(row, key, ratio) for key in FACTS}, "verdict": row.verdict, "exchanges": row.exchanges}
+
+
+def largest_batches() -> dict[str, Any]:
+    """Return the largest batches of the single net and of each half for LIMIT, by optimizer."""
+    plan, found = memory.blueprint(models.create("dualnet", {}, (1, 28, 28), 10)), {}
+    for name in ("sgd", "adam"):
+        settings = TrainSpec(optimizer=name)
+        for part in memory.PARTS:
+
+            def peak(batch: int, part: str = part, settings: TrainSpec = settings) -> int:
+                inputs = torch.empty(batch, 1, 28, 28, device="meta")
+                labels = torch.empty(batch, dtype=torch.int64, device="meta")
+                return memory.part_bytes(plan, part, settings, DualOptions(), inputs, labels)
+
+            found[f"{part}, {name}"] = memory.largest_batch(LIMIT, peak)
+    return {"limit_bytes": LIMIT, **found}
 
 
 def goals(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -206,20 +213,24 @@ def main() -> None:
             last = rows[-1]
             words = (f"{100 * last['accuracy']:5.1f} +- {100 * (last['deviation'] or 0):4.1f}", *last["verdicts"])
             print(f"{last['method']:36} {last['optimizer']:5}", *words, flush=True)
-    if options.only:
-        return
+    if not options.only:
+        write(rows, options.seeds, round(time.monotonic() - begin))
+
+
+def write(rows: list[dict[str, Any]], seeds: int, seconds: int) -> None:
+    """Write the results, and print what was aimed at."""
     about = {
         "python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(),
-        "seeds": list(range(options.seeds)), "batch": 50, "rates": {"adam": ADAM["lr"], "sgd": SGD["lr"]},
-        "seconds": round(time.monotonic() - begin), "goals": goals(rows), "rows": rows,
+        "seeds": list(range(seeds)), "batch": 50, "rates": {"adam": ADAM["lr"], "sgd": SGD["lr"]},
+        "seconds": seconds, "goals": goals(rows), "largest_batch": largest_batches(), "rows": rows,
     }  # fmt: skip
     RESULTS.write_text(json.dumps(about, indent=1) + "\n")
     with RESULTS.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: " ".join(map(str, value)) if isinstance(value, list) else value
-                             for key, value in row.items()})  # fmt: skip
+            texts = {key: " ".join(map(str, value)) for key, value in row.items() if isinstance(value, list)}
+            writer.writerow({**row, **texts})
     for name, goal in about["goals"].items():
         print(f"{'reached' if goal['reached'] else 'MISSED '}  {name}: {goal['points']:.1f}")
     print(f"written to {RESULTS}")

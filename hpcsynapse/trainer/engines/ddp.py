@@ -165,8 +165,12 @@ class DdpEngine(Engine):
         return store
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
-        """Replace a tensor by its sum or maximum over all ranks."""
-        dist.all_reduce(tensor, op=_OPS[op])
+        """Replace a tensor by its sum or maximum over all ranks; raises TrainError when one of them is gone."""
+        try:
+            dist.all_reduce(tensor, op=_OPS[op])
+        except RuntimeError as error:
+            who = f"rank {1 - self.rank}" if self.size == 2 else "a rank"
+            raise TrainError(f"peer lost: {who} is gone, or silent for {self.wait_limit:g} s: {error}") from error
 
     def broadcast(self, tensor: Tensor) -> None:
         """Replace a tensor by that of rank 0."""

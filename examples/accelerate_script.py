@@ -30,6 +30,7 @@ def main() -> None:
             accelerator.backward(loss)
             optimizer.step()
         accelerator.print(f"epoch {epoch}: loss {loss.item():.3f}, {accelerator.num_processes} processes", flush=True)
+    accelerator.wait_for_everyone()  # gloo aborts when a peer is gone too early
     accelerator.end_training()
 
 

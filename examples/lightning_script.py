@@ -43,6 +43,9 @@ def main() -> None:
         num_nodes=int(os.environ.get("HPCSYNAPSE_NODES", "1")), devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
     )  # fmt: skip
     trainer.fit(Classifier(), loader)
+    if torch.distributed.is_initialized():  # gloo may abort a process that ends with its connections open
+        trainer.strategy.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

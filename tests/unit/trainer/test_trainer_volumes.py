@@ -1,6 +1,5 @@
 """Memory-mapped volumes: their form, damaged files, and that a rank reads its own samples alone."""
 
-import contextlib
 import ctypes
 import faulthandler
 import mmap
@@ -218,35 +217,6 @@ def test_a_rank_reads_nothing_but_its_own_chunk(mapped: str, rank: int) -> None:
     assert sealed(lambda: train(found, rank) == 36) == 0
     assert sealed(lambda: len(found.train.batch(np.array([chunk(SAMPLES, rank, RANKS)[-1]]))[1])) == 0
     assert sealed(lambda: len(found.train.batch(np.array([other]))[1])) == -signal.SIGSEGV
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel does not count pages that are read")
-@pytest.mark.parametrize("rank", range(RANKS))
-def test_pages_that_a_rank_reads_are_counted(mapped: str, rank: int) -> None:
-    """By the processor itself, which marks every page that is read (proc(5): clear_refs, Referenced)."""
-    found = data.load("npy", mapped, {"classes": 2})
-    with contextlib.suppress(OSError):  # a kernel without huge pages, of which it has only one mark
-        found.train.inputs.memory.madvise(mmap.MADV_NOHUGEPAGE)
-    found.train.inputs.values.sum()  # maps all pages, so that none is mapped because its neighbour is read
-    Path("/proc/self/clear_refs").write_text("1")
-    assert referenced(mapped) == 0
-    assert train(found, rank) == 36
-    shards = Shards(SAMPLES, 4, rank=rank, ranks=RANKS, seed=0, mode="contiguous")
-    taken = {index for task in shards.tasks(0, 0, 0, shards.steps) for index in task.indices}
-    assert len(taken) == 36  # of the 37 of the last rank, one has its turn in another epoch
-    read = {page for index in taken for page in range(index * PAGES, index * PAGES + PAGES + 1)}
-    assert len(read) // 2 < referenced(mapped) <= len(read)  # a kernel short of memory takes marks away
-
-
-def referenced(folder: str) -> int:
-    """Return how many pages of the inputs this process has read since its marks were cleared."""
-    inside, total = False, 0
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if "-" in line.split()[0]:
-            inside = line.endswith(f"{folder}/inputs.npy")
-        elif inside and line.startswith("Referenced:"):
-            total += int(line.split()[1]) * 1024 // mmap.PAGESIZE
-    return total
 
 
 def test_nothing_else_is_read_from_the_disk(tmp_path: Path) -> None:

@@ -270,7 +270,9 @@ def test_a_failed_run_is_made_again_and_only_that(workdir: Path) -> None:
     assert again.returncode == 0, again.stderr
     found = json.loads(again.stdout)
     assert [(row["run"], row["state"]) for row in found["runs"]] == [("run-1x1", "FINISHED"), ("run-1x2", "FINISHED")]
-    assert sorted((workdir / "made").read_text().split()) == ["1", "2", "2", "2", "2"]
+    made = (workdir / "made").read_text().split()
+    assert made.count("1") == 1
+    assert made.count("2") in (3, 4)  # of the first try one rank may be ended before it writes
     assert [path.name for path in (workdir / "runs" / "s" / "failed").iterdir()] == ["run-1x2.1"]
 
 

@@ -2,10 +2,11 @@
 
     python benchmarks/servers_and_allreduce.py [--rate 100mbit --rate 1gbit] [--nodes 1,2,4] [--steps 15]
 
-Needs root: brings up a Slurm lab of 4 nodes for every rate, whose links are limited in both directions, submits one
-job a strategy and number of nodes through `hpcsynapse submit`, one after the other, and reads throughput and bytes
-from the runs' own step records. Ranks share the processors of this machine, so throughput at 1 Gbit/s is bounded by
-those; bytes are not. Writes benchmarks/results/servers_and_allreduce.csv and .json.
+Needs root: brings up a Slurm lab for every rate, whose links are limited in both directions, submits one job a strategy
+and number of nodes through `hpcsynapse submit`, one after the other, and reads throughput and bytes from the runs' own
+step records. The parameter server has a node of its own beside those of the workers, so that all of them are equally
+far from it; the busiest node is then the server's. Ranks share the processors of this machine, so throughput at
+1 Gbit/s is bounded by those; bytes are not. Writes benchmarks/results/servers_and_allreduce.csv and .json.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LAB = "pslab"
 
 def lab(rate: str) -> dict[str, str]:
     """Bring a lab up and return the environment of its users."""
-    environment = {**os.environ, "LAB": LAB, "TMPDIR": "/tmp", "NODES": "4", "GPUS": "0", "RATE": rate}
+    environment = {**os.environ, "LAB": LAB, "TMPDIR": "/tmp", "NODES": "5", "GPUS": "0", "RATE": rate}
     done = subprocess.run([UP / "up"], env=environment, capture_output=True, text=True, check=True, timeout=180)
     assert done.stdout
     conf = Path("/tmp") / f"slurm-lab-{LAB}" / "slurm.conf"
@@ -48,11 +49,12 @@ def command(environment: dict[str, str], folder: Path, *words: str) -> str:
 def measure(environment: dict[str, str], folder: Path, strategy: str, nodes: int, arguments: Any) -> dict[str, Any]:
     """Run one point and return throughput, and bytes of the busiest node."""
     name = f"{strategy}-{nodes}"
+    servers = ["--server-nodes", "1"] if strategy.startswith("ps") else []
     command(
         environment, folder, "submit", "--follow", "--nodes", str(nodes), "--strategy", strategy, "--engine", "ddp",
         "--model", arguments.model, "--data", "synthetic", "--set", "train.data_args={shape=[1,28,28],samples=8192}",
         "--batch", "32", "--steps", str(arguments.steps), "--epochs", "999", "--threads", "1", "--name", name,
-        "--validate-every", "0", "--checkpoint-every", "0", "--record-warmup", "3", "--time", "20m",
+        "--validate-every", "0", "--checkpoint-every", "0", "--record-warmup", "3", "--time", "20m", *servers,
     )  # fmt: skip
     (point,) = json.loads(command(environment, folder, "report", name, "--json"))
     hosts = json.loads(command(environment, folder, "report", name, "--traffic", "--json"))

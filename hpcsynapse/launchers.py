@@ -205,8 +205,12 @@ def choose(spec: JobSpec) -> str:
     return "mpirun" if mpi else "local"
 
 
-def launch_words(spec: JobSpec, run_dir: Path) -> list[str]:
-    """Return the whole command line that starts all ranks; raises SpecError for a launcher this queue does not have."""
+def launch_words(spec: JobSpec, run_dir: Path, packed: bool = False) -> list[str]:
+    """Return the whole command line that starts all ranks; raises SpecError for a launcher this queue does not have.
+
+    `packed` keeps srun to the nodes of SLURM_JOB_NODELIST, which may be some of the allocation's: it has no variable of
+    its own for that. The other launchers read that one.
+    """
     launcher = LAUNCHERS[spec.launch.launcher]
     if spec.queue.scheduler not in launcher.schedulers:
         possible = [name for name, one in LAUNCHERS.items() if spec.queue.scheduler in one.schedulers]
@@ -214,4 +218,7 @@ def launch_words(spec: JobSpec, run_dir: Path) -> list[str]:
             f"launch.launcher = {spec.launch.launcher!r} does not work under {spec.queue.scheduler}; "
             f"use one of {', '.join(possible)}"
         )
-    return launcher.wrap(spec, run_dir, rank_command(spec, run_dir))
+    words = launcher.wrap(spec, run_dir, rank_command(spec, run_dir))
+    if packed and words[0] == "srun":
+        words[1:1] = [Shell('--nodelist="$SLURM_JOB_NODELIST"')]
+    return words

@@ -123,30 +123,34 @@ def environment(template_dir: str | None) -> jinja2.Environment:
     return engine
 
 
-def render(spec: JobSpec, run_dir: Path, placement: Placement | None = None) -> str:
+def render(spec: JobSpec, run_dir: Path, placement: Placement | None = None, packed: bool = False) -> str:
     """Return the job file of a resolved description whose files go to `run_dir`: same description, same bytes.
 
-    `placement` is given only where ranks are dealt out unevenly. Raises RenderError when the template asks for what
-    does not exist or fails, SpecError when the queue lacks what is asked for or does not go with the launcher.
+    `placement` is given only where ranks are dealt out unevenly; a `packed` job file may be run on some nodes of a
+    larger allocation. Raises RenderError when the template asks for what does not exist or fails, SpecError when the
+    queue lacks what is asked for or does not go with the launcher.
     """
     scheduler = create(spec.queue.scheduler)
     scheduler.refuse(spec)
-    names = context(spec, run_dir, scheduler)
+    names = context(spec, run_dir, scheduler, packed)
+    return fill(scheduler.template, spec.site.template_dir, **names, geometry=placement and task_geometry(placement))
+
+
+def fill(template: str, template_dir: str | None, **names: Any) -> str:
+    """Return the text of a template: the site's own, if it has one of that name; raises RenderError."""
     try:
-        template = environment(spec.site.template_dir).get_template(scheduler.template)
-        text = template.render(names, geometry=placement and task_geometry(placement))
+        return environment(template_dir).get_template(template).render(names)
     except jinja2.TemplateNotFound as error:
         raise RenderError(f"template {error.name!r} is neither in the site's folder nor built in") from None
     except jinja2.TemplateSyntaxError as error:
         raise RenderError(f"template {error.name}, line {error.lineno}: {error.message}") from None
     except jinja2.UndefinedError as error:
-        raise RenderError(f"template {scheduler.template}: {error.message}") from None
+        raise RenderError(f"template {template}: {error.message}") from None
     except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:  # of a site's own
-        raise RenderError(f"template {scheduler.template}: {type(error).__name__}: {error}") from None
-    return text
+        raise RenderError(f"template {template}: {type(error).__name__}: {error}") from None
 
 
-def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any]:
+def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler, packed: bool = False) -> dict[str, Any]:
     """Return the names that templates see."""
     launcher = LAUNCHERS[spec.launch.launcher]
     resources = spec.resources
@@ -176,15 +180,15 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler) -> dict[str, Any
         "threads": spec.threads,
         "attempt": attempt_expression(scheduler),
         "job_id": scheduler.job_id_variable,
-        "launch_line": " ".join(shell_word(word) for word in launchers.launch_words(spec, run_dir)),
-        "port_line": _tool("ports"),
+        "launch_line": " ".join(shell_word(word) for word in launchers.launch_words(spec, run_dir, packed)),
+        "port_line": tool("ports"),
         "ports_needed": _ports_needed(spec),
         "rank_line": " ".join(shell_word(word) for word in launchers.rank_command(spec, run_dir)),
-        "hostlist_line": _tool("hostlist"),
-        "task_hosts_line": _tool("task_hosts"),
-        "merge_line": _tool("records", str(run_dir / "timings")),
-        "failure_line": _tool("failure", str(run_dir)),
-        "stop_signal": _stop_signal(spec),
+        "hostlist_line": tool("hostlist"),
+        "task_hosts_line": tool("task_hosts"),
+        "merge_line": tool("records", str(run_dir / "timings")),
+        "failure_line": tool("failure", str(run_dir)),
+        "stop_signal": stop_signal(spec),
     }
 
 
@@ -202,12 +206,12 @@ def attempt_expression(scheduler: Scheduler) -> str:
     return scheduler.job_id_variable + scheduler.restart_suffix
 
 
-def _tool(module: str, *arguments: str) -> str:
+def tool(module: str, *arguments: str) -> str:
     """Return the shell words that run a small module of this package in the job script, outside any container."""
     return " ".join(shell_word(word) for word in (sys.executable, "-m", f"hpcsynapse.{module}", *arguments))
 
 
-def _stop_signal(spec: JobSpec) -> dict[str, str] | None:
+def stop_signal(spec: JobSpec) -> dict[str, str] | None:
     """Return what `--signal` says, and the trap the script needs when the signal comes to the script itself.
 
     The built-in trainer is stopped through the stop file, which works under every launcher, so the signal is sent to

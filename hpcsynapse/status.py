@@ -96,9 +96,15 @@ def _judge(
     }  # fmt: skip
     if "error" in submission:
         return RunStatus(**facts, state="FAILED", reason=f"not submitted: {submission['error']}")
-    requeued = job is not None and job.state == "QUEUED"
-    # The queue told the script to end, and decides only now: time limit, cancelled, or queued once more.
+    shares = "allocation_nodes" in submission  # others of its study use the job too
+    if shares and ended is None and not progress:
+        return _waiting(run, facts, job, answer)
+    requeued = job is not None and job.state == "QUEUED" and not shares
+    # The queue told the script to end, and decides only now: time limit, cancelled, or queued once more. In a shared
+    # allocation it was the program there, which decides at once: SIGTERM is not its last word, unless on request.
     undecided = job is not None and job.state == "RUNNING" and ended is not None and bool(ended.get("signal"))
+    if undecided and shares and ended is not None:
+        undecided = ended["signal"] == "TERM" and not cancel_requested(run)
     if ended is not None and not requeued and not undecided:
         return _ended(run, facts, ended, job, progress)
     if job is not None and job.state in ("QUEUED", "RUNNING"):
@@ -121,10 +127,22 @@ def _judge(
         return RunStatus(**facts, state=state, reason=reason, progress=progress, failure=failure)
     if not job_id:
         return RunStatus(**facts, state="CREATED", reason="never handed to a queue", progress=progress)
-    if _cancel_requested(run):
+    if cancel_requested(run):
         return RunStatus(**facts, state="STOPPED", reason="cancelled", progress=progress)
     return RunStatus(**facts, state="LOST", reason="the queue no longer knows the job and it left no exit file",
                      progress=progress)  # fmt: skip
+
+
+def _waiting(
+    run: RunDirectory, facts: dict[str, Any], job: JobStatus | None, answer: dict[str, JobStatus] | CommandError
+) -> RunStatus:  # fmt: skip
+    """Judge a run that has not begun in the allocation that it shares."""
+    if cancel_requested(run):
+        return RunStatus(**facts, state="STOPPED", reason="cancelled")
+    if isinstance(answer, CommandError) or (job is not None and job.state in ("QUEUED", "RUNNING", "UNKNOWN")):
+        reason = str(answer) if isinstance(answer, CommandError) else job.reason if job else ""
+        return RunStatus(**facts, state="QUEUED", reason=reason)
+    return RunStatus(**facts, state="STOPPED", reason="the allocation ended before its turn came")
 
 
 def _running_state(progress: dict[str, Any]) -> str:
@@ -143,7 +161,7 @@ def _ended(
         with suppress(OSError):  # who asked for the stop: a person, or the signal before the time limit
             reason = run.stop.read_text(errors="replace").strip() if reason == "stop requested" else reason
         return RunStatus(**facts, state=state, reason=reason, exit_code=0, progress=progress)
-    if _cancel_requested(run) or (job is not None and job.state == "CANCELLED"):
+    if cancel_requested(run) or (job is not None and job.state == "CANCELLED"):
         return RunStatus(**facts, state="STOPPED", reason="cancelled", exit_code=code, progress=progress)
     failure = first_failure(run, str(ended.get("attempt", "")))
     native = job.native_state if job is not None and job.state == "FAILED" else ""
@@ -164,7 +182,8 @@ def _reason(native: str, detail: str, failure: dict[str, Any]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _cancel_requested(run: RunDirectory) -> bool:
+def cancel_requested(run: RunDirectory) -> bool:
+    """Tell whether somebody has cancelled a run since it was handed to its queue."""
     history = run.read_history()
     queued = max((index for index, item in enumerate(history) if item["state"] == "QUEUED"), default=0)
     requests = [item["request"] for item in history[queued:] if "request" in item]
@@ -191,14 +210,28 @@ def _sound(key: str, value: object) -> bool:
 
 
 def request_cancel(run: RunDirectory) -> None:
-    """Tell the queue to end a run's job; raises CommandError with the queue's answer when it does not."""
+    """Tell the queue to end a run's job; raises CommandError with the queue's answer when it does not.
+
+    An allocation that other runs of the study still need is left: the program that makes them there ends this one.
+    """
     submission = read_json(run.submission) or {}
     if not submission.get("job_id") or str(submission.get("scheduler")) not in SCHEDULERS:
         raise CommandError(f"run {run.name} was never handed to a queue", command=[])
     before = (run.read_history() or [{"state": "CREATED"}])[-1]["state"]
     run.append_history("STOPPED", "cancel requested", request="cancel")  # first, so that whoever watches knows why
+    if "allocation_nodes" in submission and _needed_by_others(run, str(submission["job_id"])):
+        return
     try:
         process.run_checked(create(submission["scheduler"]).cancel_command(str(submission["job_id"])), timeout=60)
     except CommandError as error:
         run.append_history(before, f"not cancelled: {error}", request="refused")
         raise
+
+
+def _needed_by_others(run: RunDirectory, job_id: str) -> bool:
+    """Tell whether another run of the study waits or goes on in the same job."""
+    for other in RunDirectory.all(run.path.parent):
+        mine = (read_json(other.submission) or {}).get("job_id") == job_id and other.path != run.path
+        if mine and read_json(other.exit) is None and not cancel_requested(other):
+            return True
+    return False

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,9 @@ def submit_checked(spec: JobSpec, runs: Path, after: str | None = None) -> Submi
     return Submission(run, _hand_over(run, spec, script, after), spec)
 
 
-def write_run(spec: JobSpec, path: Path) -> tuple[RunDirectory, Path]:
+def write_run(spec: JobSpec, path: Path, packed: bool = False) -> tuple[RunDirectory, Path]:
     """Make the run directory of a resolved description with its job file, and return both."""
-    text = render.render(spec, path)  # before anything is written
+    text = render.render(spec, path, packed=packed)  # before anything is written
     job_file = create(spec.queue.scheduler).job_file
     run = RunDirectory.create(path.parent, spec, {job_file: text})
     return run, run.job_script(job_file)
@@ -200,25 +201,45 @@ def _user() -> str:
 
 
 def _hand_over(run: RunDirectory, spec: JobSpec, script: Path, after: str | None = None) -> str:
+    return hand_over([run], spec, script, after)[0]
+
+
+def hand_over(
+    runs: Sequence[RunDirectory], spec: JobSpec, script: Path, after: str | None = None, *, array: bool = False,
+    allocation_nodes: int | None = None,
+) -> list[str]:  # fmt: skip
+    """Give a job file to its queue, note that in all runs it is for, and return their job ids.
+
+    The runs are the tasks of an `array`, or share an allocation of so many nodes. Raises SubmitError when the queue
+    refuses; the runs are FAILED then.
+    """
     scheduler = create(spec.queue.scheduler)
     command = scheduler.submit_command(script)
     command[1:1] = scheduler.after_options(after) if after else scheduler.submit_options(spec.queue.dependency)
     _, removed = process.clean_environment(os.environ)
-    previous = read_json(run.submission) or {}
     record = {
         "scheduler": scheduler.name, "command": command, "time": time.time(), "user": _user(),
         "host": socket.gethostname(), "removed_environment": removed,
-        "earlier_job_ids": [*previous.get("earlier_job_ids", []), *filter(None, [previous.get("job_id")])],
+        **({} if allocation_nodes is None else {"allocation_nodes": allocation_nodes}),
     }  # fmt: skip
     try:
-        job_id = scheduler.parse_job_id(process.run_checked(command, timeout=120, cwd=str(run.path)).stdout)
+        job_id = scheduler.parse_job_id(process.run_checked(command, timeout=120, cwd=str(script.parent)).stdout)
     except BaseException as error:
         reason = str(error) if isinstance(error, CommandError) else "interrupted"
-        write_json(run.submission, {**record, "error": reason})
-        run.append_history("FAILED", f"not submitted: {reason}")
+        for run in runs:
+            write_json(run.submission, {**record, **_earlier(run), "error": reason})
+            run.append_history("FAILED", f"not submitted: {reason}")
         if isinstance(error, CommandError):
-            raise SubmitError(f"{error}; run {run.name} is marked FAILED") from None
+            whose = f"run {runs[0].name} is" if len(runs) == 1 else f"{len(runs)} runs are"
+            raise SubmitError(f"{error}; {whose} marked FAILED") from None
         raise
-    write_json(run.submission, {**record, "job_id": job_id})
-    run.append_history("QUEUED", job_id=job_id)
-    return job_id
+    job_ids = [scheduler.array_task_id(job_id, task) if array else job_id for task in range(len(runs))]
+    for run, own in zip(runs, job_ids, strict=True):
+        write_json(run.submission, {**record, **_earlier(run), "job_id": own})
+        run.append_history("QUEUED", job_id=own)
+    return job_ids
+
+
+def _earlier(run: RunDirectory) -> dict[str, Any]:
+    previous = read_json(run.submission) or {}
+    return {"earlier_job_ids": [*previous.get("earlier_job_ids", []), *filter(None, [previous.get("job_id")])]}

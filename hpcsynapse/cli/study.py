@@ -72,9 +72,11 @@ def command(resume: str | None, dry_run: bool, follow: bool, as_json: bool, **gi
     \b
     hpcsynapse study --strategy single,allreduce --ranks 1,2,4 --epochs 5 --scaling strong --batch 64
     hpcsynapse study study.toml --repeats 3
+    hpcsynapse study --nodes 1,2,4,8 --gpus 4 --repeats 3 --time 10m --jobs packed --budget 12
 
     STUDY.toml is a description as submit takes it, with the lists in a table [study]; the other options are those of
-    submit. Here the runs follow one another; queues get all of them at once, each waiting for the one before.
+    submit. Here the runs follow one another; queues get all of them at once, each waiting for the one before, as job
+    arrays, or packed into one allocation of the largest size.
     """
     from hpcsynapse import submission
     from hpcsynapse.study.folder import StudyDirectory
@@ -85,19 +87,22 @@ def command(resume: str | None, dry_run: bool, follow: bool, as_json: bool, **gi
     ready, warnings = prepare(lists, left.points, study.points if study else runs / (base.name or "study") / "points")
     for text in warnings:
         click.echo(f"hpcsynapse: {text}", err=True)
+    allowed = _within_budget(study, lists, ready)
     if dry_run:
         _print_plan(ready, as_json)
         return
     study = study or StudyDirectory.create(runs, lists, base)
     for run in left.again:
         study.set_aside(run)
-    click.echo(f"study {study.name}  {len(ready)} runs to make  {study.path}", err=as_json)
+    words = f"{len(ready)} runs to make  at most {sum(point.node_hours for point in ready):.3g} node-hours"
+    click.echo(f"study {study.name}  {words}  {study.path}", err=as_json)
     local = base.queue.scheduler == LOCAL
     try:
         if local:
-            _run_here(study, ready, left.underway, as_json)
+            _run_here(study, ready, left.underway, lists.budget, as_json)
         else:
-            queued = _queue(study, ready, left.underway, lists.chain, as_json)
+            # An allocation ends in time by itself, and goes on as long as its runs leave node-hours over.
+            queued = _queue(study, ready if lists.jobs == "packed" else allowed, left.underway, lists, as_json)
             _stay(queued if follow else [], "", as_json)
     except KeyboardInterrupt:
         click.echo(f"\nwhat has begun goes on; {_go_on(study)}", err=True)
@@ -124,11 +129,25 @@ def _again(name: str, runs: Path, given: dict[str, Any]) -> tuple[StudyDirectory
     from hpcsynapse.study.handover import left_of
     from hpcsynapse.study.plan import expand
 
+    budget = given.pop(_PREFIX + "budget")  # how much a study may take is decided anew
     if typed := [name for name, value in given.items() if name != "runs" and value not in (None, ())]:
         raise SpecError(f"--resume takes the description of the study; leave {typed[0].split('__')[-1]!r} out")
     study = StudyDirectory.find(runs, name)
     lists, base = study.load()
+    lists = lists if budget is None else dataclasses.replace(lists, budget=budget)
     return study, lists, base, left_of(study, expand(lists, base))
+
+
+def _within_budget(study: StudyDirectory | None, lists: StudySpec, ready: Sequence[Point]) -> list[Point]:
+    """Return the runs that the budget has room for, by what was used and what the others may use; says what is left."""
+    from hpcsynapse.study.budget import taken, within
+
+    used = taken(study) if study and lists.budget is not None else 0.0
+    allowed = within(ready, lists.budget, used)
+    if lists.budget is not None and len(allowed) < len(ready):
+        click.echo(f"hpcsynapse: {lists.budget:g} node-hours, of which {used:.3g} are taken, have room for "
+                   f"{len(allowed)} of {len(ready)} runs if each takes its whole time limit", err=True)  # fmt: skip
+    return allowed
 
 
 def _print_plan(points: Sequence[Point], as_json: bool) -> None:
@@ -143,32 +162,60 @@ def _print_plan(points: Sequence[Point], as_json: bool) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _run_here(study: StudyDirectory, points: Sequence[Point], underway: list[RunDirectory], to_stderr: bool) -> None:
+def _run_here(study: StudyDirectory, points: Sequence[Point], underway: list[RunDirectory], budget: float | None,
+              to_stderr: bool) -> None:  # fmt: skip
     """Make the runs one after another, so that none disturbs the next; first those that still go on."""
+    from hpcsynapse.study.budget import taken, within
     from hpcsynapse.submission import submit_checked
 
     waiting: list[RunDirectory | Point] = [*underway, *points]
     for number, item in enumerate(waiting, 1):
+        if isinstance(item, Point):
+            try:
+                within([item], budget, 0.0 if budget is None else taken(study))
+            except SpecError as error:
+                click.echo(f"hpcsynapse: {error}", err=True)
+                return
         run = submit_checked(item.spec, study.points).run if isinstance(item, Point) else item
         limit = run.load_spec().resources.walltime.total_seconds() + _GRACE
         if not _stay([run], f"{number}/{len(waiting)}  ", to_stderr, limit):
             raise SubmitError(f"run {run.name} goes on although its time limit has passed; {_go_on(study)}")
 
 
-def _queue(study: StudyDirectory, points: Sequence[Point], underway: list[RunDirectory], chain: bool,
+def _queue(study: StudyDirectory, points: Sequence[Point], underway: list[RunDirectory], lists: StudySpec,
            to_stderr: bool) -> list[RunDirectory]:  # fmt: skip
-    """Hand all runs to the queue, each behind the one before when they are chained; return those that it has."""
+    """Hand runs to the queue, each behind the one before when they are chained; return those that it has."""
+    from hpcsynapse.study.budget import taken
     from hpcsynapse.study.handover import job_id
+    from hpcsynapse.study.together import queue_arrays, queue_packed
+
+    def say(text: str) -> None:
+        click.echo(text, err=to_stderr)
+
+    before = job_id(underway[-1]) if underway and lists.chain else None
+    try:
+        if lists.jobs == "array":
+            return [*underway, *queue_arrays(study, points, lists.chain, before, say)]
+        if lists.jobs == "packed":
+            left = None if lists.budget is None else lists.budget - taken(study)
+            return [*underway, *queue_packed(study, points, left, before, say)]
+        return [*underway, *_queue_each(study, points, lists.chain, before, say)]
+    except SubmitError as error:
+        raise SubmitError(f"{error}; {_go_on(study)}", transient=error.transient) from None
+
+
+def _queue_each(study: StudyDirectory, points: Sequence[Point], chain: bool, before: str | None,
+                say: Callable[[str], None]) -> list[RunDirectory]:  # fmt: skip
     from hpcsynapse.submission import submit_checked
 
-    queued, before = list(underway), job_id(underway[-1]) if underway else None
+    queued = []
     for number, point in enumerate(points):
         try:
             done = submit_checked(point.spec, study.points, after=before if chain else None)
         except SubmitError as error:
-            raise SubmitError(f"{error}; {number} of {len(points)} runs were queued; {_go_on(study)}",
+            raise SubmitError(f"{error}; {number} of {len(points)} runs were queued",
                               transient=error.transient) from None  # fmt: skip
-        click.echo(f"run {done.run.name}  job {done.job_id}", err=to_stderr)
+        say(f"run {done.run.name}  job {done.job_id}")
         queued.append(done.run)
         before = done.job_id
     return queued
@@ -187,7 +234,9 @@ def _stay(runs: list[RunDirectory], title: str, to_stderr: bool, limit: float = 
                 print_failure(status)
         others = [status for status in found if status.path not in ended]
         if terminal and others:
-            show(f"{title}{others[0].name}  {describe(others[0])}", terminal, to_stderr)
+            shown = next((status for status in others if status.state != "QUEUED"), others[0])
+            counted = title or f"{len(ended)}/{len(runs)} ended  "
+            show(f"{counted}{shown.name}  {describe(shown)}", terminal, to_stderr)
     return len(ended) == len(runs)
 
 
@@ -203,9 +252,9 @@ def _conclude(study: StudyDirectory, as_json: bool, stays: bool) -> int:
         _report(study)
     else:
         click.echo(f"see: hpcsynapse status {study.name}; hpcsynapse report {study.name}")
-    unfinished = sum(status.state != "FINISHED" for status in found)
+    unfinished = study.size - sum(status.state == "FINISHED" for status in found)
     if stays and unfinished:
-        click.echo(f"{unfinished} of {len(found)} runs have not finished; {_go_on(study)}", err=True)
+        click.echo(f"{unfinished} of {study.size} runs have not finished; {_go_on(study)}", err=True)
     return 1 if stays and unfinished else 0
 
 

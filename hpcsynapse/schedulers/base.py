@@ -60,6 +60,14 @@ class Scheduler(ABC):
         """Return the words there that make a job wait until another has ended, however it ends; raises SpecError."""
         raise SpecError(f"{self.name} cannot let one job wait for another; say --no-chain")
 
+    def together(self, jobs: str) -> str:
+        """Return the template of a job file for several runs, an `array` or `packed`; raises SpecError without one."""
+        raise SpecError(f"{self.name} has no job file for a study as --jobs {jobs}; say --jobs separate")
+
+    def array_task_id(self, job_id: str, task: int) -> str:
+        """Return the id of one task of a job array; for queues that have arrays."""
+        raise NotImplementedError(self.name)
+
     @abstractmethod
     def parse_job_id(self, stdout: str) -> str:
         """Return the job id in what the submit command printed; raises SchedulerOutputError."""

@@ -41,6 +41,14 @@ class Slurm(Scheduler):
         """Return the dependency, which comes before one in the job file (sbatch(1))."""
         return [f"--dependency=afterany:{job_id}"]
 
+    def together(self, jobs: str) -> str:
+        """Return the template of an array, or of an allocation with several runs."""
+        return f"slurm/{jobs}.sh.j2"
+
+    def array_task_id(self, job_id: str, task: int) -> str:
+        """Return `12_3` for task 3 of array 12 (sbatch(1), job arrays)."""
+        return f"{job_id}_{task}"
+
     def parse_job_id(self, stdout: str) -> str:
         """Return the number, found behind whatever banner a site prints."""
         found = _SUBMITTED.findall(stdout)

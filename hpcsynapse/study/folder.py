@@ -3,6 +3,7 @@
 `runs/NAME/study.toml` holds lists and description; `hpcsynapse study that/study.toml` repeats the study.
 `runs/NAME/points/RUN/` is an ordinary run directory each: every command takes its path, or `NAME/points/RUN`.
 `runs/NAME/failed/RUN.1/` is what a resumed study has made again.
+`runs/NAME/jobs/array-1.sh`, `packed-1.sh` are job files for several runs, with a log beside each.
 """
 
 from __future__ import annotations
@@ -61,6 +62,19 @@ class StudyDirectory:
     def failed(self) -> Path:
         """The folder of runs that were made again."""
         return self.path / "failed"
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of job files for several runs."""
+        return self.path / "jobs"
+
+    def new_job_file(self, kind: str) -> Path:
+        """Return the path of a job file for several runs that is not there yet."""
+        self.jobs.mkdir(exist_ok=True)
+        number = 1
+        while (self.jobs / f"{kind}-{number}.sh").exists():
+            number += 1
+        return self.jobs / f"{kind}-{number}.sh"
 
     @classmethod
     def create(cls, runs: Path, study: StudySpec, base: JobSpec) -> StudyDirectory:

@@ -54,7 +54,7 @@ def prepare(study: StudySpec, points: Sequence[Point], folder: Path) -> tuple[li
     """Return the runs as they will be submitted, every `auto` decided, and warnings about them.
 
     Raises CheckError with all that checks find, naming the first of the runs concerned, and SpecError when runs are to
-    wait for one another and their queue cannot let them.
+    wait for one another, or to share a job, and their queue cannot let them.
     """
     engines = _engines(points, folder)
     ready: list[Point] = []
@@ -72,8 +72,12 @@ def prepare(study: StudySpec, points: Sequence[Point], folder: Path) -> tuple[li
                 warnings[text] = None
     if errors:
         raise CheckError("\n".join(f"{text} (run {name})" for text, name in errors.items()))
-    if study.chain and ready and ready[0].spec.queue.scheduler != LOCAL:
-        create(ready[0].spec.queue.scheduler).after_options("0")
+    if ready:
+        scheduler = create(ready[0].spec.queue.scheduler)
+        if study.jobs != "separate":
+            scheduler.together(study.jobs)
+        if study.chain and scheduler.name != LOCAL:
+            scheduler.after_options("0")
     return ready, list(warnings)
 
 

@@ -63,6 +63,12 @@ class StudySpec:
         "weak", "weak: the batch is that of a rank; strong: of all ranks", choices=("weak", "strong")
     )
     chain: bool = setting(True, "queues: every run waits until the one before it has ended")
+    jobs: str = setting(
+        "separate", "queues: a job for every run, job arrays, or one allocation for all runs, the largest first",
+        choices=("separate", "array", "packed"),
+    )  # fmt: skip
+    budget: float | None = setting(None, "node-hours that the study may take; no run begins that could exceed them",
+                                   check=at_least(0))  # fmt: skip
 
     def __post_init__(self) -> None:
         fields.validate("study", self)
@@ -87,6 +93,11 @@ class Point:
         """The run's name, unique in its study."""
         return str(self.spec.name)
 
+    @property
+    def node_hours(self) -> float:
+        """Node-hours that the run takes at most."""
+        return self.spec.allocated_nodes * self.spec.resources.walltime.total_seconds() / 3600
+
     def to_dict(self) -> dict[str, Any]:
         """Return what tells the runs of a study apart, for tables."""
         resources, train, trains = self.spec.resources, self.spec.train, not self.spec.command
@@ -96,11 +107,12 @@ class Point:
             "nodes": resources.nodes, "gpus": resources.gpus, "ranks": resources.world_size,
             "batch_per_rank": train.batch if trains else None,
             "global_batch": train.batch * resources.world_size if trains else None,
+            "node_hours": round(self.node_hours, 4),
         }  # fmt: skip
 
 
 def expand(study: StudySpec, base: JobSpec) -> list[Point]:
-    """Return all runs of a study in the order in which they are to run.
+    """Return all runs of a study in the order in which they are to run; the largest first where one allocation has all.
 
     Raises SpecError for a combination that is no valid description, naming it, and for global batches that the ranks
     do not divide, naming all of them.
@@ -118,8 +130,9 @@ def expand(study: StudySpec, base: JobSpec) -> list[Point]:
     if uneven:
         raise SpecError("strong scaling needs global batches that the ranks divide: " + "; ".join(uneven))
     names = _names(found, base)
-    return [_repeat(spec, name, number, study) for number in range(1, study.repeats + 1)
-            for name, spec in zip(names, found.values(), strict=True)]  # fmt: skip
+    order = sorted(zip(names, found.values(), strict=True),
+                   key=lambda one: -one[1].allocated_nodes if study.jobs == "packed" else 0)  # fmt: skip
+    return [_repeat(spec, name, number, study) for number in range(1, study.repeats + 1) for name, spec in order]
 
 
 class _UnevenError(SpecError):

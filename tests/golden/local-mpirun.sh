@@ -4,6 +4,7 @@
 # Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
 cd '/home/me/my project' || exit 1
 run_dir=/scratch/runs/local-mpirun
+started=$(date +%s.%N)
 HPCSYNAPSE_LOCAL_JOB="$$-$(date +%s%N)"
 hosts=localhost
 export HPCSYNAPSE_RUN_DIR="$run_dir"
@@ -15,8 +16,8 @@ if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
 # Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
 finish() {
   local code=$?
-  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
-    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
     mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
   exit "$code"
 }

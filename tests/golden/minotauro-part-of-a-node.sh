@@ -19,6 +19,7 @@
 # Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
 cd '/home/me/my project' || exit 1
 run_dir=/scratch/runs/minotauro-part-of-a-node
+started=$(date +%s.%N)
 # The queue's own words go to the files above, which it names after the job; all that follows goes to the run's log.
 exec >> "$run_dir/logs/job.log" 2>&1
 # Since Slurm 22.05 srun does not inherit --cpus-per-task.
@@ -35,8 +36,8 @@ if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
 # Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
 finish() {
   local code=$?
-  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
-    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
     mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
   exit "$code"
 }

@@ -12,6 +12,7 @@
 # Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
 cd '/home/me/my project' || exit 1
 run_dir=/scratch/runs/slurm-mpirun
+started=$(date +%s.%N)
 # Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
 unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
 hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -m hpcsynapse.hostlist "$SLURM_JOB_NODELIST")
@@ -24,8 +25,8 @@ if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
 # Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
 finish() {
   local code=$?
-  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
-    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
     mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
   exit "$code"
 }

@@ -13,6 +13,7 @@
 # Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
 cd '/home/me/my project' || exit 1
 run_dir=/scratch/runs/slurm-servers
+started=$(date +%s.%N)
 # Since Slurm 22.05 srun does not inherit --cpus-per-task.
 export SRUN_CPUS_PER_TASK=8
 # Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
@@ -27,8 +28,8 @@ if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
 # Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
 finish() {
   local code=$?
-  printf '{"exit_code": %d, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
-    "$code" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
+  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
+    "$code" "$started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
     mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
   exit "$code"
 }

@@ -107,7 +107,7 @@ class Researcher:
     def leave(self) -> None:
         """Cancel all that is still in the queue."""
         found = (json.loads(path.read_text()) for path in self.folder.rglob("submission.json"))
-        jobs = [job for item in found if (job := item.get("job_id"))]
+        jobs = sorted({job.partition("_")[0] for item in found if (job := item.get("job_id"))})
         if jobs:
             self.lab.attempt("scancel", *jobs)
 

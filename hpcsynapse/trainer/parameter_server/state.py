@@ -26,17 +26,21 @@ _log = logging.getLogger(__name__)
 class Chunk:
     """Up to CHUNK bytes of the parameters, with an optimizer of their own: every rule here acts element by element."""
 
-    __slots__ = ("begin", "end", "lock", "optimizer", "parameter")
+    __slots__ = ("begin", "end", "lock", "optimizer", "parameter", "plain")
 
     def __init__(self, begin: int, values: Tensor, train: TrainSpec) -> None:
         self.begin, self.end = begin * _FLOAT, (begin + len(values)) * _FLOAT  # bytes within the server's part
         self.parameter = nn.Parameter(values)
         self.optimizer = _optimizer(train, self.parameter)
+        self.plain = train.optimizer == "sgd" and not train.momentum and not train.weight_decay
         self.lock = threading.Lock()
 
     def apply(self, gradient: Tensor, rate: float) -> None:
         """Update by a gradient at a learning rate."""
         with self.lock:
+            if self.plain:  # what step() comes to; its checks take as long as the update (benchmarks/parameter_server)
+                self.parameter.data.add_(gradient, alpha=-rate)
+                return
             self.parameter.grad = gradient
             self.optimizer.param_groups[0]["lr"] = rate
             self.optimizer.step()
@@ -96,8 +100,12 @@ def save(path: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+        for left in path.parent.glob(f".{path.name}.*"):  # of a server killed while writing
+            left.unlink(missing_ok=True)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError):  # what torch makes of a write that fails
+            raise OSError(str(error.__context__ or error)) from error
         raise
 
 

@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace, runs: Path) -> None:
 def write_curves(runs: Path, repeats: int) -> None:
     """Write every validation of every run."""
     from hpcsynapse.report.convergence import CurvePoint, curve
-    from hpcsynapse.report.load import load
+    from hpcsynapse.report.loading import load
     from hpcsynapse.study.folder import StudyDirectory
 
     columns = ["study", "repeat", "nodes", *CurvePoint.__dataclass_fields__]

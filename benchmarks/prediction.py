@@ -29,7 +29,7 @@ from hpcsynapse.errors import SpecError
 from hpcsynapse.predict.curve import Curve, of_report, of_table
 from hpcsynapse.predict.forecast import Forecast
 from hpcsynapse.predict.rows import rows
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.report.published import names, published
 from hpcsynapse.report.scaling import scaling_report
 from hpcsynapse.study.folder import StudyDirectory

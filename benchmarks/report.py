@@ -1,32 +1,49 @@
-"""Reading and reporting step records: seconds and peak memory of `hpcsynapse report`, in a process of its own.
+"""Reading and reporting step records: `hpcsynapse report` beside pandas and polars, each in a process of its own.
 
-Run: python benchmarks/report.py [--scratch FOLDER] [--quick]. Prints a table and writes
-benchmarks/results/report.json. The comparison reads CSV files of a sample with pandas' C engine, where pandas is
-installed, and scales the seconds up to the same number of records; its memory is that of the sample.
+Run: python benchmarks/report.py [--scratch FOLDER] [--quick]. Prints a table and writes benchmarks/results/report.json.
+Two data sets are generated, one after the other: 200 runs x 64 ranks x 1,000 steps (4 strategies x 10 models x 5
+repeats), and 1 run x 1,024 ranks x 10,000 steps; 4 GB of disk are needed for the larger one with its CSV files. pandas
+and polars read CSV files of the same records, one a run and as `hpcsynapse records RUN --csv` prints them, and compute
+step times (median over steps of the maximum over ranks) and speedups, without intervals, phases, epochs and checks.
+Their tables must agree with that of the report. Where they are not installed (extra `dev`) the comparison is left out.
+
+Seconds contain the start of the interpreter and of the libraries, and are the least of three rounds, in each of which
+all take their turn, with the files in memory; megabytes are the largest resident size of the three.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import importlib.util
+import io
+import itertools
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hpcsynapse.cli.records import COLUMNS
 from hpcsynapse.records import merge
-from hpcsynapse.report.load import DTYPE
+from hpcsynapse.report.loading import DTYPE
 from hpcsynapse.timing import StepRecorder
 
 RESULTS = Path(__file__).parent / "results" / "report.json"
-GOALS = {"seconds": 3.0, "megabytes": 500.0}
-SAMPLE_RANKS = 128
+GOALS = {"seconds": 5.0, "megabytes": 500.0}
+ROUNDS = 3
+BASELINE = "allreduce"
+STRATEGIES = {BASELINE: 0.100, "central": 0.140, "local-sgd": 0.080, "allreduce-broadcast": 0.110}
+TOLERANCE = 1e-3  # the report also cuts warm-up that it detects, if only by chance, which moves a median a little
 
 # A wrapper whose own memory is small, so that ru_maxrss of its child is the child's.
 MEASURE = """
@@ -35,31 +52,86 @@ begin = time.perf_counter()
 done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)
 seconds = time.perf_counter() - begin
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-print(json.dumps({"seconds": seconds, "megabytes": peak, "code": done.returncode, "output": done.stdout[-2000:]}))
+print(json.dumps({"seconds": seconds, "megabytes": peak, "code": done.returncode, "output": done.stdout}))
 """
 REPORT = """
 import sys
 from hpcsynapse.cli.report import command
-command(sys.argv[1:])
+command([*sys.argv[1:], "--baseline", "allreduce", "--scaling", "weak", "--csv"])
 """
 PANDAS = """
-import sys, pathlib, pandas
-columns = ["step", "total", "samples", "flags"]
-paths = sorted(pathlib.Path(sys.argv[1]).glob("*.csv"))
-frames = [pandas.read_csv(path, usecols=columns, engine="c") for path in paths]
-data = pandas.concat(frames)
-steps = data[data["flags"] == 0].groupby("step").agg(slowest=("total", "max"), samples=("samples", "sum"))
-print(steps["slowest"].median(), steps["samples"].median())
+import sys, pathlib, numpy, pandas
+found = []
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.csv")):
+    data = pandas.read_csv(path, usecols=["step", "total", "samples", "flags"], engine="c")
+    steps = data[data["flags"] == 0].groupby("step").agg(slowest=("total", "max"), samples=("samples", "sum"))
+    strategy, model, _ = path.stem.split("_")
+    found.append((strategy, model, steps["slowest"].median(), steps["samples"].median()))
+runs = pandas.DataFrame(found, columns=["strategy", "model", "time", "samples"])
+runs["rate"] = runs["samples"] / runs["time"]
+points = numpy.exp(numpy.log(runs.set_index(["strategy", "model"])[["time", "rate"]]).groupby(level=[0, 1]).mean())
+points["speedup"] = points["rate"] / points["rate"].loc["allreduce"].reindex(points.index, level=1)
+print(points.rename(columns={"time": "step_time_s"}).to_csv())
 """
+POLARS = """
+import sys, pathlib, polars as pl
+found = []
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*.csv")):
+    strategy, model, _ = path.stem.split("_")
+    steps = pl.scan_csv(path).filter(pl.col("flags") == 0).group_by("step").agg(
+        pl.col("total").max(), pl.col("samples").sum())
+    found.append(steps.select(pl.lit(strategy).alias("strategy"), pl.lit(model).alias("model"),
+                              pl.col("total").median().alias("time"), pl.col("samples").median()))
+runs = pl.concat(pl.collect_all(found)).with_columns((pl.col("samples") / pl.col("time")).alias("rate"))
+points = runs.group_by("strategy", "model").agg(pl.col("time").log().mean().exp(), pl.col("rate").log().mean().exp())
+base = points.filter(pl.col("strategy") == "allreduce").select("model", pl.col("rate").alias("base"))
+points = points.join(base, on="model").with_columns((pl.col("rate") / pl.col("base")).alias("speedup"))
+print(points.rename({"time": "step_time_s"}).write_csv())
+"""
+LIBRARIES = {"pandas": PANDAS, "polars": POLARS}
 
 
-def records(rng: np.random.Generator, steps: int, step_time: float) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A data set: runs of every strategy and model in some repeats, all of the same size."""
+
+    strategies: tuple[str, ...]
+    models: int
+    repeats: int
+    ranks: int
+    steps: int
+
+    @property
+    def runs(self) -> int:
+        """Number of runs."""
+        return len(self.strategies) * self.models * self.repeats
+
+    @property
+    def records(self) -> int:
+        """Number of records of all runs."""
+        return self.runs * self.ranks * self.steps
+
+    def __str__(self) -> str:
+        """Return its size as it is printed."""
+        return f"{self.runs} x {self.ranks} ranks x {self.steps} steps"
+
+    def each(self) -> Iterator[tuple[str, str, int]]:
+        """Yield strategy, model and repeat of every run."""
+        yield from itertools.product(self.strategies, [f"m{model}" for model in range(self.models)],
+                                     range(self.repeats))  # fmt: skip
+
+
+CASES = (Case(tuple(STRATEGIES), 10, 5, 64, 1000), Case((BASELINE,), 1, 1, 1024, 10_000))
+QUICK = (Case(tuple(STRATEGIES), 2, 2, 8, 200), Case((BASELINE,), 1, 1, 64, 1000))
+
+
+def records(rng: np.random.Generator, steps: int, step_time: float) -> Any:
     """Return the records of one rank: step times with 3 % noise, 100 steps an epoch."""
     found = np.zeros(steps, DTYPE)
     found["step"] = np.arange(steps)
     found["epoch"] = found["step"] // 100
     found["total"] = step_time * (1 + 0.03 * rng.standard_normal(steps))
-    found["start"] = 1.7e9 + np.cumsum(found["total"], dtype=np.float64)
+    found["start"] = np.round(1.7e9 + np.cumsum(found["total"], dtype=np.float64), 6)
     for phase, share in (("data", 0.05), ("forward", 0.3), ("backward", 0.5), ("communicate", 0.1), ("update", 0.05)):
         found[phase] = found["total"] * share
     found["samples"], found["loss"], found["staleness"] = 32, 1.0, -1
@@ -67,94 +139,108 @@ def records(rng: np.random.Generator, steps: int, step_time: float) -> np.ndarra
     return found
 
 
-def write_run(folder: Path, ranks: int, steps: int, *, merged: bool) -> None:
-    """Write the records of one run as its ranks would have, in a folder of its own."""
-    os.environ["WORLD_SIZE"] = str(ranks)
-    rng = np.random.default_rng(ranks)
-    for rank in range(ranks):
-        with StepRecorder(folder, rank=rank, strategy="allreduce", engine="ddp", model="m", data="d") as recorder:
-            path = recorder.path
-        with path.open("ab") as file:
-            records(rng, steps, 0.1).tofile(file)
-    if merged:
-        merge(folder)
+def write_run(case: Case, which: tuple[str, str, int], folder: Path, table: Path | None) -> None:
+    """Write the records of one run as its ranks would have, in a folder of its own, and as CSV if asked to."""
+    strategy, model, repeat = which
+    os.environ["WORLD_SIZE"] = str(case.ranks)
+    rng = np.random.default_rng([sum(model.encode()), repeat, len(strategy)])
+    level = STRATEGIES[strategy] * float(np.exp(rng.normal(0, 0.02)))
+    with table.open("wb") if table else io.BytesIO() as text:
+        for rank in range(case.ranks):
+            with StepRecorder(folder, rank=rank, strategy=strategy, engine="ddp", model=model, data="d") as recorder:
+                path = recorder.path
+            own = records(rng, case.steps, level)
+            with path.open("ab") as file:
+                own.tofile(file)
+            if table:
+                write_csv(text, rank, own)
 
 
-def write_csv(folder: Path, ranks: int, steps: int) -> None:
-    """Write the same kind of records as CSV, one file per rank."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for rank in range(ranks):
-        lines = [",".join(DTYPE.names or ())]
-        lines += [",".join(f"{value:.9g}" for value in record) for record in records(rng, steps, 0.1).tolist()]
-        (folder / f"{rank}.csv").write_text("\n".join(lines) + "\n")
+def write_csv(file: Any, rank: int, own: Any) -> None:
+    """Append the records of a rank to a table."""
+    import polars
+
+    who = {"rank": rank, "host": "node", "attempt": "0"}
+    columns = [np.ascontiguousarray(own[name]) if name in own.dtype.names else polars.lit(who[name]).alias(name)
+               for name in COLUMNS]  # fmt: skip
+    arrays = {name: column for name, column in zip(COLUMNS, columns, strict=True) if name not in who}
+    polars.DataFrame(arrays).with_columns(columns[:3]).select(COLUMNS).write_csv(file, include_header=rank == 0)
 
 
-def measured(code: str, *arguments: str) -> dict[str, object]:
+def measured(name: str, code: str, *arguments: str) -> dict[str, Any]:
     """Run Python code in a child and return its seconds (interpreter start included) and peak memory in MB."""
     argv = [sys.executable, "-c", MEASURE, sys.executable, "-c", code, *arguments]
-    return dict(json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    found = dict(json.loads(subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout))
+    if found["code"]:
+        raise SystemExit(f"{name} failed: {found}")
+    return found
 
 
-def best(name: str, records_read: int, code: str, *arguments: str) -> dict[str, object]:
-    """Return the fastest of three measurements, with warm file cache."""
-    tries = [measured(code, *arguments) for _ in range(3)]
-    if any(one["code"] for one in tries):
-        raise SystemExit(f"{name} failed: {tries}")
-    fastest = min(tries, key=lambda one: float(str(one["seconds"])))
-    seconds, megabytes = float(str(fastest["seconds"])), max(float(str(one["megabytes"])) for one in tries)
-    result = {"name": name, "records": records_read, "seconds": round(seconds, 3), "megabytes": round(megabytes, 1)}
-    print(f"{name:<58} {records_read:>11,} {seconds:>9.2f} {megabytes:>9.0f}", flush=True)
-    return result
+def table_of(output: str) -> dict[tuple[str, str], tuple[float, float]]:
+    """Return step time and speedup by strategy and model, from a printed table."""
+    rows = csv.DictReader(io.StringIO(output.strip()))
+    return {(row["strategy"], row["model"]): (float(row["step_time_s"]), float(row["speedup"])) for row in rows}
 
 
-def compared(scratch: Path, ranks: int, steps: int) -> list[dict[str, object]]:
-    """Measure pandas on a sample of CSV files and scale its seconds to all records."""
-    sample = min(SAMPLE_RANKS, ranks)
-    write_csv(scratch / "csv", sample, steps)
-    try:
-        start = best("(python and pandas started, no data)", 0, "import pandas")
-        part = best(f"pandas C engine on CSV, sample of {sample} ranks", sample * steps, PANDAS, str(scratch / "csv"))
-    except SystemExit:
-        print("pandas is not installed: comparison left out")
-        return []
-    work = float(str(part["seconds"])) - float(str(start["seconds"]))
-    scaled = work * ranks / sample + float(str(start["seconds"]))
-    print(f"{'pandas scaled up from the sample (seconds only)':<58} {ranks * steps:>11,} {scaled:>9.2f} {'-':>9}")
-    return [start, part, {"name": "pandas scaled up from the sample", "records": ranks * steps, "seconds": scaled,
-                          "scaled_from_records": sample * steps}]  # fmt: skip
+def check(name: str, output: str, wanted: dict[tuple[str, str], tuple[float, float]]) -> None:
+    """Raise SystemExit when a table is not the one that the report printed."""
+    found = table_of(output)
+    if found.keys() != wanted.keys() or not np.allclose([found[key] for key in wanted], list(wanted.values()),
+                                                       rtol=TOLERANCE):  # fmt: skip
+        raise SystemExit(f"{name} and the report disagree:\n{found}\n{wanted}")
 
 
-def run(scratch: Path, *, quick: bool) -> list[dict[str, object]]:
-    """Measure all cases."""
-    ranks, steps, runs = (64, 1000, 10) if quick else (1024, 10_000, 200)
-    print(f"{'case':<58} {'records':>11} {'seconds':>9} {'peak MB':>9}")
+def rounds(case: Case, programs: dict[str, tuple[str, ...]]) -> list[dict[str, Any]]:
+    """Measure programs (name: code and arguments, the report first) in turn, print them and return the results."""
+    tries: dict[str, list[dict[str, Any]]] = {name: [] for name in programs}
+    for _ in range(ROUNDS):
+        for name, (code, *arguments) in programs.items():
+            tries[name].append(measured(name, code, *arguments))
+    wanted = table_of(next(iter(tries.values()))[0]["output"])
     results = []
-    for merged in (True, False):
-        folder = scratch / "one"
-        write_run(folder, ranks, steps, merged=merged)
-        name = f"report, 1 run x {ranks} ranks x {steps} steps, {'merged' if merged else 'a file per rank'}"
-        results.append(best(name, ranks * steps, REPORT, str(folder), "--csv"))
-        shutil.rmtree(folder)
-    folders = [scratch / f"run-{index}" for index in range(runs)]
-    write_run(folders[0], 64, 1000, merged=True)
-    for folder in folders[1:]:
-        shutil.copytree(folders[0], folder)
-    name = f"report, {runs} runs x 64 ranks x 1000 steps, merged"
-    results.append(best(name, runs * 64_000, REPORT, *map(str, folders), "--csv"))
-    return results + compared(scratch, ranks, steps)
+    for name, found in tries.items():
+        check(name, found[0]["output"], wanted)
+        seconds = [round(one["seconds"], 3) for one in found]
+        megabytes = round(max(one["megabytes"] for one in found), 1)
+        results.append({"name": name, "case": str(case), "records": case.records, "seconds": min(seconds),
+                        "all_seconds": seconds, "megabytes": megabytes})  # fmt: skip
+        print(f"{name:<28} {case!s:<30} {case.records:>11,} {min(seconds):>9.2f} {megabytes:>9.0f}", flush=True)
+    return results
+
+
+def of_case(case: Case, scratch: Path, libraries: list[str]) -> list[dict[str, Any]]:
+    """Generate a data set and measure everything on it."""
+    tables = scratch / "csv"
+    tables.mkdir()
+    folders = []
+    for strategy, model, repeat in case.each():
+        name = f"{strategy}_{model}_{repeat}"
+        folders.append(scratch / name)
+        write_run(case, (strategy, model, repeat), folders[-1], tables / f"{name}.csv" if libraries else None)
+    report = (REPORT, *map(str, folders))
+    found = rounds(case, {"report, a file per rank": report}) if case.runs == 1 else []
+    for folder in folders:
+        merge(folder)
+    return found + rounds(case, {"report": report} | {name: (LIBRARIES[name], str(tables)) for name in libraries})
 
 
 def main() -> None:
     """Measure, print a table and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scratch", help="folder for 1.4 GB of records [a temporary one]")
-    parser.add_argument("--quick", action="store_true", help="a hundredth of the records; writes no file")
+    parser.add_argument("--scratch", help="folder for 4 GB of records and CSV files [a temporary one]")
+    parser.add_argument("--quick", action="store_true", help="small data sets; writes no file")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
-        results = run(Path(scratch), quick=options.quick)
+    libraries = list(LIBRARIES) if all(map(importlib.util.find_spec, LIBRARIES)) else []
+    if not libraries:
+        print(f"{' and '.join(LIBRARIES)} are not both installed: comparison left out")
+    print(f"{'program':<28} {'runs':<30} {'records':>11} {'seconds':>9} {'peak MB':>9}")
+    results = []
+    for case in QUICK if options.quick else CASES:
+        with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
+            results += of_case(case, Path(scratch), libraries)
     if not options.quick:
-        machine = {"python": platform.python_version(), "numpy": np.__version__, "cpus": os.cpu_count()}
+        machine = {"python": platform.python_version(), "numpy": np.__version__, "cpus": os.cpu_count(),
+                   **{name: version(name) for name in libraries}}  # fmt: skip
         RESULTS.parent.mkdir(exist_ok=True)
         document = {"benchmark": "report", "time": time.time(), "machine": machine, "goals": GOALS, "results": results}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")

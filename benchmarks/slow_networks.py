@@ -191,7 +191,7 @@ def speed(model: str, rounds: int, chosen: dict[str, dict[str, Any]]) -> list[di
     return rows
 
 
-def finish(ranks: list[subprocess.Popen[bytes]], limit: float = 1500.0) -> None:
+def finish(ranks: list[subprocess.Popen[bytes]], limit: float = 5400.0) -> None:
     """Wait for both ranks; end them when one fails or they take too long."""
     end = time.monotonic() + limit
     while any(rank.poll() is None for rank in ranks):
@@ -348,12 +348,12 @@ def main() -> None:
                 rows += speed(model, options.rounds, methods(model))
             load = {"before": before, "after": os.getloadavg()[0], "priority": priority()}
             document |= {"speed": rows, "rounds": options.rounds, "load": load}
+            RESULTS.write_text(json.dumps(document, indent=1) + "\n")
         finally:
             lab("down")
     if "accuracy" in parts:
         document |= {"accuracy": accuracies(options.seeds, options.epochs), "epochs": options.epochs}
     show(document)
-    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     print(f"written to {RESULTS}")
 

@@ -23,8 +23,8 @@ def free_port(job_id: str, base: int, count: int, block: int = 1) -> int:
         port = base + (start + offset) % places * block
         if all(_free(port + one) for one in range(block)):
             return port
-    first = base + start * block
-    raise PlacementError(f"no free port between {first} and {first + 64 * block - 1} for job {job_id}")
+    tried = f"{min(64, places)} tried from {base + start * block} on"
+    raise PlacementError(f"no free port for job {job_id} between {base} and {base + count - 1}: {tried}")
 
 
 def _free(port: int) -> bool:

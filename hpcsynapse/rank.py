@@ -185,7 +185,8 @@ def _record_failure(
         return
     record = {"rank": rank, "host": socket.gethostname(), "code": code, "reason": reason, "time": time.time(),
               "told_to_end": told_to_end}  # fmt: skip
-    write_json(run.failure(attempt, rank), record)
+    with suppress(OSError):  # a full disk must not end a program that was told to save
+        write_json(run.failure(attempt, rank), record)
 
 
 def _announce(run: RunDirectory, state: str, attempt: str) -> None:

@@ -91,6 +91,10 @@ def _list_parts(folder: Path) -> list[Part]:
         # Present twice when a merge was killed before it removed what it had joined.
         if part and (name, part.header.get("started")) not in joined:
             found.append(part)
+    for part in found:
+        rank, started = part.header.get("rank"), part.header.get("started", 0.0)
+        if not isinstance(rank, int) or not isinstance(started, (int, float)):
+            raise RecordError(f"{part.path}: the description does not tell whose records these are (rank, started)")
     return sorted(found, key=lambda part: (part.header.get("started", 0.0), part.header["rank"]))
 
 

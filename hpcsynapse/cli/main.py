@@ -29,6 +29,7 @@ VERBS = {
     "stop": ("Watch", "Ask a run to finish its step, save and end."),
     "cancel": ("Watch", "Tell the queue to end a run."),
     "report": ("Measure", "Speedup and efficiency of runs."),
+    "compare": ("Measure", "Whether runs have become slower, with an exit code for CI."),
     "predict": ("Measure", "What more ranks would bring; how much they exchange."),
     "records": ("Measure", "Print the step records of a run."),
     "models": ("Measure", "List the built-in models: parameters, bytes, FLOPs."),

@@ -140,11 +140,12 @@ def _needs_numpy() -> None:
 
 def _curves(names: Sequence[str], runs: Path, kind: str, baseline: str | None, collective: str | None) -> list[Curve]:
     """Return what was measured: the curves of runs and studies, or of a table."""
-    from hpcsynapse.cli.report import sources_of, table_of
+    from hpcsynapse.cli.report import sources_of
     from hpcsynapse.predict.curve import of_report, of_table
     from hpcsynapse.report.from_table import table_report
-    from hpcsynapse.report.load import load
+    from hpcsynapse.report.loading import load
     from hpcsynapse.report.scaling import scaling_report
+    from hpcsynapse.report.sources import table_of
 
     if (table := table_of(names)) is not None:
         return of_table(table_report(table, kind, baseline).points, collective, kind)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from hpcsynapse.report.dual import DualPoint
     from hpcsynapse.report.points import Point
     from hpcsynapse.report.scaling import Report
-    from hpcsynapse.study.folder import StudyDirectory
 
 _BY_SUFFIX = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 
@@ -189,7 +188,7 @@ def _of_runs(kind: str, names: Sequence[str], runs: Path, form: str, memory_limi
 
 def _of_ranks(kind: str, names: Sequence[str], runs: Path, form: str) -> str:
     from hpcsynapse.report import hosts, layouts
-    from hpcsynapse.report.load import load
+    from hpcsynapse.report.loading import load
     from hpcsynapse.report.stragglers import rank_times
     from hpcsynapse.report.tables import WRITERS
 
@@ -204,10 +203,12 @@ def _of_ranks(kind: str, names: Sequence[str], runs: Path, form: str) -> str:
 
 def scaling(names: Sequence[str], runs: Path, scaling: str = "auto", baseline: str | None = None) -> Report:
     """Return the scaling report of runs and studies, or of a table."""
+    from hpcsynapse.report.sources import table_of
+
     table = table_of(names)
     if table is None:
         from hpcsynapse.report.advice import advice
-        from hpcsynapse.report.load import load
+        from hpcsynapse.report.loading import load
         from hpcsynapse.report.scaling import scaling_report
 
         sources, meant = sources_of(names, runs)
@@ -232,23 +233,13 @@ def _beside(report: Report, name: str, form: str) -> str:
     return WRITERS[form]([*own(report.points), *points], COMPARED)
 
 
-def table_of(names: Sequence[str]) -> Path | None:
-    """Return the table that is named, or None for runs; raises SpecError for a table among others."""
-    tables = [name for name in names if name.endswith(".csv") and not Path(name).is_dir()]
-    if not tables:
-        return None
-    if len(names) > 1:
-        raise SpecError(f"a table is reported alone, not together with {next(n for n in names if n != tables[0])!r}")
-    return Path(tables[0])
-
-
 def _convergence(
     names: Sequence[str], runs: Path, form: str, target: float, scaling: str, baseline: str | None
 ) -> str:  # fmt: skip
     if scaling != "auto" or baseline is not None:
         raise SpecError("--target compares no rank counts; leave --scaling and --baseline out")
     from hpcsynapse.report.convergence import convergence_report
-    from hpcsynapse.report.load import load
+    from hpcsynapse.report.loading import load
     from hpcsynapse.report.tables import CONVERGENCE, WRITERS
 
     sources, _ = sources_of(names, runs)
@@ -268,29 +259,7 @@ def _dual(sources: Sequence[RunDirectory | Path], limit: str | None) -> list[Dua
 
 
 def sources_of(names: Sequence[str], runs: Path) -> tuple[list[RunDirectory | Path], str]:
-    """Return runs and folders of records, each once, and the kind of scaling where studies say it, else auto."""
-    from hpcsynapse.report.load import find_records
-    from hpcsynapse.study.folder import StudyDirectory
+    """Return runs and folders of records and their kind of scaling, with a warning about unfinished ones."""
+    from hpcsynapse.report import sources
 
-    found: dict[Path, RunDirectory | Path] = {}
-    kinds = set()
-    for name in names:
-        study = StudyDirectory.at(runs, name)
-        chosen, kind = ([find_records(runs, name)], "auto") if study is None else _of_study(study)
-        kinds.add(kind)
-        found.update({one.path if isinstance(one, RunDirectory) else one: one for one in chosen})
-    return list(found.values()), kinds.pop() if len(kinds) == 1 else "auto"
-
-
-def _of_study(study: StudyDirectory) -> tuple[list[RunDirectory | Path], str]:
-    """Return the runs of a study that have finished, with a warning about others, and its kind of scaling."""
-    from hpcsynapse.study.folder import has_finished
-
-    lists, base = study.load()
-    made = study.runs()
-    finished: list[RunDirectory | Path] = [run for run in made if has_finished(run)]
-    if left_out := [run.name for run in made if run not in finished]:
-        click.echo(f"warning: left out, as they have not finished: {', '.join(left_out)}", err=True)
-    if not finished:
-        raise SpecError(f"no run of study {study.name} has finished yet")
-    return finished, "auto" if base.command else lists.scaling
+    return sources.sources_of(names, runs, lambda text: click.echo(f"warning: {text}", err=True))

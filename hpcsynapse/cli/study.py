@@ -129,12 +129,13 @@ def _again(name: str, runs: Path, given: dict[str, Any]) -> tuple[StudyDirectory
     from hpcsynapse.study.handover import left_of
     from hpcsynapse.study.plan import expand
 
-    budget = given.pop(_PREFIX + "budget")  # how much a study may take is decided anew
+    # How the rest reaches the queue, and what it may take, can be decided anew.
+    anew = {name: value for name in ("jobs", "budget") if (value := given.pop(_PREFIX + name)) is not None}
     if typed := [name for name, value in given.items() if name != "runs" and value not in (None, ())]:
         raise SpecError(f"--resume takes the description of the study; leave {typed[0].split('__')[-1]!r} out")
     study = StudyDirectory.find(runs, name)
     lists, base = study.load()
-    lists = lists if budget is None else dataclasses.replace(lists, budget=budget)
+    lists = dataclasses.replace(lists, **anew)
     return study, lists, base, left_of(study, expand(lists, base))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcsynapse.predict.slowest import dependence
-from hpcsynapse.report.load import each_rank
+from hpcsynapse.report.loading import each_rank
 from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.timing import WARMUP
 

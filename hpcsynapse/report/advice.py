@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hpcsynapse.report.load import LoadedRun
+from hpcsynapse.report.loading import LoadedRun
 from hpcsynapse.timing import PHASES
 
 EXPOSED = 0.10  # of a step

@@ -25,7 +25,7 @@ import numpy as np
 from hpcsynapse.errors import RecordError, SpecError
 from hpcsynapse.records import parts
 from hpcsynapse.report.describe import RunDescription
-from hpcsynapse.report.load import DTYPE, LoadedRun
+from hpcsynapse.report.loading import DTYPE, LoadedRun
 from hpcsynapse.report.points import Measured, column
 from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.training import SERVED

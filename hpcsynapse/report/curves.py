@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hpcsynapse.errors import RecordError
 from hpcsynapse.report.convergence import curve
-from hpcsynapse.report.load import LoadedRun
+from hpcsynapse.report.loading import LoadedRun
 from hpcsynapse.rundir import RunDirectory
 
 STRETCHES = 60

@@ -142,6 +142,7 @@ def _point(rows: list[Row], base: list[Row], measure: str, smaller_is_better: bo
         speedup, (low, high) = 1.0, (1.0, 1.0)
     else:
         speedup, (low, high) = gain.value, gain.interval() or (None, None)  # type: ignore[assignment]
+    ends = mine.interval() or (None, None)
     first, growth = rows[0], rows[0].ranks / base[0].ranks
     batch = first.group[1]
     return ScalingPoint(
@@ -158,11 +159,14 @@ def _point(rows: list[Row], base: list[Row], measure: str, smaller_is_better: bo
         global_batch=None,
         repeats=len(rows),
         steps=None,
+        warmup_steps=None,
         step_time_s=1 / mine.value if measure == "steps_per_s" else None,
         step_time_s_low=None,
         step_time_s_high=None,
         epoch_time_s=mine.value if measure == "epoch_time_s" else None,
         throughput=mine.value if measure == "images_per_s" else None,
+        throughput_low=ends[0] if measure == "images_per_s" else None,
+        throughput_high=ends[1] if measure == "images_per_s" else None,
         speedup=speedup,
         speedup_low=low,
         speedup_high=high,

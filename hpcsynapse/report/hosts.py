@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median, mode
 
 from hpcsynapse.errors import RecordError, SpecError
-from hpcsynapse.report.load import LoadedRun, load
+from hpcsynapse.report.loading import LoadedRun, load
 from hpcsynapse.report.points import column
 from hpcsynapse.report.stragglers import RankTime, rank_times
 from hpcsynapse.rundir import RunDirectory

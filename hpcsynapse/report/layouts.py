@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcsynapse.report import hosts, stragglers, why
+from hpcsynapse.report import hosts, regression, stragglers, why
 from hpcsynapse.report.tables import Layout
 
 WHY = Layout(tuple(why.COLUMNS), (
@@ -44,4 +44,24 @@ HOSTS = Layout(tuple(hosts.COLUMNS), (
     ("delay", "delay_s"),
     ("last seen", "last_seen"),
     ("leave out", "exclude"),
+))  # fmt: skip
+CHANGES = Layout(tuple(regression.COLUMNS), (
+    ("strategy", "strategy"),
+    ("engine", "engine"),
+    ("model", "model"),
+    ("data", "data"),
+    ("nodes", "nodes"),
+    ("ranks", "ranks"),
+    ("batch/rank", "batch_per_rank"),
+    ("runs A", "reference_repeats"),
+    ("runs B", "candidate_repeats"),
+    ("step time A", "reference_step_time_s"),
+    ("step time B", "candidate_step_time_s"),
+    ("samples/s A", "reference_throughput"),
+    ("samples/s B", "candidate_throughput"),
+    ("time B/A", "time_ratio"),
+    ("verdict", "verdict"),
+    ("accuracy A", "reference_accuracy"),
+    ("accuracy B", "candidate_accuracy"),
+    ("remarks", "flags"),
 ))  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from hpcsynapse.report.intervals import Estimate, of_repeats, of_steps
-from hpcsynapse.report.load import LoadedRun
+from hpcsynapse.report.loading import LoadedRun
+from hpcsynapse.report.warmup import limit
 
 FEW_STEPS = 30
 UNSTABLE = 0.10
@@ -38,11 +39,14 @@ class ScalingPoint:
     global_batch: float | None = column("samples of all ranks in a step, median")
     repeats: int = column("runs combined in this row, by geometric mean")
     steps: int | None = column("measured steps of all repeats, without warm-up")
+    warmup_steps: int | None = column("warm-up of all repeats that is not used: flagged when recorded, or detected")
     step_time_s: float | None = column("median over steps of the slowest rank's time; asynchronous: of one worker")
     step_time_s_low: float | None = column("lower end of its 95 % interval")
     step_time_s_high: float | None = column("upper end of its 95 % interval")
     epoch_time_s: float | None = column("full epoch without validation and checkpoints")
     throughput: float | None = column("samples per second of all ranks")
+    throughput_low: float | None = column("lower end of its 95 % interval")
+    throughput_high: float | None = column("upper end of its 95 % interval")
     speedup: float = column("strong: time of the baseline / time; weak: throughput / throughput of the baseline")
     speedup_low: float | None = column("lower end of its 95 % interval")
     speedup_high: float | None = column("upper end of its 95 % interval")
@@ -62,6 +66,7 @@ FLAGS = {
     "few-steps": f"fewer than {FEW_STEPS} measured steps",
     "unstable": "standard deviation of step times, or of repeats, of 10 % of the mean or more",
     "only-warm-up": "all steps were flagged as warm-up and are used nevertheless",
+    "still-warming": "half of a run's steps were cut as warm-up, the most that is: it may not have settled",
     "left-out=N": "N steps were not recorded by every rank in the same start and are not used",
     "epoch-computed": "no full epoch was recorded: steps of an epoch x step time",
 }
@@ -120,6 +125,11 @@ class Measured:
         """Measured steps (asynchronous: of a worker)."""
         return self.run.worker_steps if self.run.about.asynchronous else len(self.series)
 
+    @property
+    def warmup_steps(self) -> int:
+        """Steps that are left out as warm-up (asynchronous: of a worker)."""
+        return self.run.worker_warmup if self.run.about.asynchronous else int((~self.keep).sum())
+
     @cached_property
     def within(self) -> Estimate:
         """Relative variation within this run, as batch means see it."""
@@ -132,6 +142,8 @@ class Measured:
             found.append("unstable")
         if self.run.warmup.any() and self.run.warmup.all():
             found.append("only-warm-up")
+        if self.run.detected and self.run.detected >= limit(self.run.detected + self.steps):
+            found.append("still-warming")
         if self.run.left_out:
             found.append(f"left-out={self.run.left_out}")
         if self.epoch_time is not None and not self.epoch_is_measured:

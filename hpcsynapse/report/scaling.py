@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from hpcsynapse.errors import SpecError
 from hpcsynapse.report.intervals import Estimate, ratio
-from hpcsynapse.report.load import LoadedRun
+from hpcsynapse.report.loading import LoadedRun
 from hpcsynapse.report.points import Measured, Point, ScalingPoint
 
 SINGLE = "single"
@@ -142,7 +142,8 @@ def _detect(key: Series, points: list[Point], partners: list[Point]) -> str:
         kinds = [kind for kind in KINDS if len({_batch(kind)(point) for point in points}) == 1]
     else:  # one number of ranks, or a lone one beside its single-process baseline
         kinds = [kind for kind in KINDS if {_batch(kind)(a) for a in points} & {_batch(kind)(b) for b in partners}]
-        if len(kinds) != 1 and (not partners or all(point.ranks == 1 for point in points)):
+        same = len({point.ranks for point in [*points, *partners]}) == 1  # then strong and weak mean the same
+        if len(kinds) != 1 and (not partners or same or all(point.ranks == 1 for point in points)):
             return "strong"
     if len(kinds) == 1:
         return kinds[0]
@@ -227,6 +228,7 @@ def _row(point: Point, baseline: Point, kind: str, quantity: str) -> ScalingPoin
     step_ends = None if point.asynchronous and len(point.repeats) == 1 else point.estimate("step_time").interval()
     low, high = ends or (None, None)
     step_low, step_high = step_ends or (None, None)
+    rate_low, rate_high = point.estimate("throughput").interval() or (None, None)
     growth = point.ranks / baseline.ranks
     return ScalingPoint(
         strategy=about.strategy,
@@ -242,11 +244,14 @@ def _row(point: Point, baseline: Point, kind: str, quantity: str) -> ScalingPoin
         global_batch=_plain(point.global_batch),
         repeats=len(point.repeats),
         steps=sum(measured.steps for measured in point.repeats),
+        warmup_steps=sum(measured.warmup_steps for measured in point.repeats),
         step_time_s=point.average("step_time"),
         step_time_s_low=step_low,
         step_time_s_high=step_high,
         epoch_time_s=point.average("epoch_time"),
         throughput=point.average("throughput"),
+        throughput_low=rate_low,
+        throughput_high=rate_high,
         speedup=speedup,
         speedup_low=low,
         speedup_high=high,

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcsynapse.report.intervals import BLOCKS, MIN_BLOCK, Estimate
-from hpcsynapse.report.load import LoadedRun, each_rank
+from hpcsynapse.report.loading import LoadedRun, each_rank
 from hpcsynapse.report.points import Measured, column
 from hpcsynapse.report.sums import Records
 from hpcsynapse.timing import WARMUP

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcsynapse.report.describe import RunDescription
+from hpcsynapse.report.warmup import detected
 from hpcsynapse.timing import PHASES, WARMUP
 
 Records = npt.NDArray[np.void]
@@ -68,6 +69,13 @@ class Sums:
         last[here] = mine["start"] + mine["total"]
         own = np.maximum(last[self.epoch_last] - first[self.epoch_first], np.add.reduceat(total, self.epoch_first))
         self.epoch_span = np.maximum(self.epoch_span, own)
+
+    def settle(self, whole: npt.NDArray[np.bool_]) -> int:
+        """Add the warm-up that is detected to the flagged one and return its steps; `whole` are the steps in use."""
+        cold = np.flatnonzero(whole & ~self.warmup)
+        count = detected(self.slowest[cold])
+        self.warmup[cold[:count]] = True
+        return count
 
     def epochs(self, about: RunDescription, whole: npt.NDArray[np.bool_]) -> tuple[Floats, int | None]:
         """Return the times of epochs recorded in full (s) and the steps of a full epoch, where that is known.

@@ -15,11 +15,11 @@ _RATIOS = ("speedup", "amdahl_speedup", "usl_speedup", "measured_speedup")
 _FRACTIONS = (
     "efficiency", "accuracy", "target", "final_accuracy", "accuracy_at_equal_samples", "accuracy_at_equal_exchanges",
     "dead", "left_out_error", "amdahl_left_out_error", "usl_left_out_error",
-    "share", "excess", "last", "error",
+    "share", "excess", "last", "error", "reference_accuracy", "candidate_accuracy",
 )  # fmt: skip
 _SECONDS = (
     "step_time_s", "epoch_time_s", "start_up_s", "time_to_target_s", "seconds", "compute_s", "communicate_s",
-    "baseline_s", "point_s", "lost_s", "before_s", "delay_s",
+    "baseline_s", "point_s", "lost_s", "before_s", "delay_s", "reference_step_time_s", "candidate_step_time_s",
 )  # fmt: skip
 _TEXTS = (
     "strategy",
@@ -73,6 +73,7 @@ SCALING = Layout(tuple(points.COLUMNS), (
     ("batch/rank", "batch_per_rank"),
     ("runs", "repeats"),
     ("steps", "steps"),
+    ("warm-up", "warmup_steps"),
     ("step time", "step_time_s"),
     ("epoch time", "epoch_time_s"),
     ("samples/s", "throughput"),

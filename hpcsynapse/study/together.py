@@ -69,7 +69,7 @@ def allocation(points: Sequence[Point], budget: float | None) -> JobSpec:
     signal = render.stop_signal(largest)
     return JobSpec(
         name=largest.name, command=("true",), workdir=largest.workdir, site=largest.site,
-        launch=LaunchOptions(launcher="srun"), queue=replace(largest.queue, signal=signal and signal["value"]),
+        launch=LaunchOptions(launcher="srun"), queue=replace(largest.queue, signal=signal["value"] if signal else None),
         resources=replace(largest.resources, nodes=nodes, time=format_walltime(timedelta(seconds=int(seconds))),
                           ranks_per_node=ranks, gpus=gpus, cpus=-(-cpus // ranks) or None),
     )  # fmt: skip

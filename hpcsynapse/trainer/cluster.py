@@ -21,9 +21,8 @@ class Cluster:
 
     def __post_init__(self) -> None:
         for address in (*self.servers, *self.workers):
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-                raise TrainError(f"{address!r} is not host:port")
+            if not _is_address(address):
+                raise TrainError(f"{address[:100]!r} is not host:port")
         for what, addresses in (("--ps-hosts", self.servers), ("--worker-hosts", self.workers)):
             if not addresses:
                 raise TrainError(f"{what} names nobody")
@@ -55,6 +54,15 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[Path, Cluster | None]:
         index=given.task_index,
     )  # fmt: skip
     return given.run_dir.resolve(), cluster
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    try:
+        host.encode("idna")  # as sockets do
+    except UnicodeError:  # an empty label, or one of more than 63 letters
+        return False
+    return bool(host) and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536
 
 
 def _addresses(text: str) -> tuple[str, ...]:

@@ -35,17 +35,22 @@ class Traffic:
 
     def look(self) -> tuple[int, int]:
         """Return bytes (sent, received) since the last look."""
-        found = {}
-        for entry in list(os.scandir("/proc/self/fd")):
+        before, found = self._seen, {}
+        try:
+            entries = list(os.scandir("/proc/self/fd"))
+        except OSError:  # no descriptor left
+            return 0, 0
+        for entry in entries:
+            link = ""
             try:
                 link = os.readlink(entry.path)  # noqa: PTH115 - Path costs more than all the rest
                 if link.startswith("socket:"):
                     found[link] = self._count(int(entry.name))
-            except OSError:  # closed meanwhile, or no TCP connection
-                continue
-        before = self._seen
-        sent = sum(now[0] - before.get(link, (0, 0))[0] for link, now in found.items())
-        received = sum(now[1] - before.get(link, (0, 0))[1] for link, now in found.items())
+            except OSError:  # closed meanwhile, no TCP connection, or no descriptor left
+                if link in before:
+                    found[link] = before[link]
+        sent = sum(max(0, now[0] - before.get(link, (0, 0))[0]) for link, now in found.items())
+        received = sum(max(0, now[1] - before.get(link, (0, 0))[1]) for link, now in found.items())
         self._seen = found
         self._next = time.perf_counter() + self._interval
         return sent, received

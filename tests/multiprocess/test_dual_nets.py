@@ -12,7 +12,7 @@ import torch
 from jobs import HERE, Starter, need, parameters
 
 from hpcsynapse.report.dual import dual_report
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.trainer import models, optim
 from hpcsynapse.training import DualOptions, TrainSpec

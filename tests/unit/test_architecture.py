@@ -75,7 +75,7 @@ def test_every_module_has_a_layer() -> None:
     [["--help"], ["submit", "--help"], ["render", "--scheduler", "slurm", "--nodes", "2"],
      ["submit", "--scheduler", "local", "--", "true"], ["status"], ["check", "--scheduler", "local"],
      ["predict", "comms", "--elements", "1", "--ranks", "2", "--steps", "1"],
-     ["predict", "scaling", "x", "--ranks", "0"],
+     ["predict", "scaling", "x", "--ranks", "0"], ["compare", "--help"], ["compare", "a"],
      ["store", "list"], ["models", "--help"], ["models", "absent"],
      ["study", "--scheduler", "local", "--ranks", "1,2", "--dry-run"]],
 )  # fmt: skip

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from hpcsynapse.trainer.parameter_server.frames import TEXT, Frame, FrameError, Kind, RefusedError, fill, receive, send
 
-LIMIT = 10.0  # seconds for a greeting as a whole, on either side
+LIMIT = 10.0  # seconds for any single wait of a greeting, on either side
 _RANDOM = 32
 _BODY = struct.Struct("<32s32sQIIII")  # the worker's challenge, then the fields of Greeting
 _MAC = 32

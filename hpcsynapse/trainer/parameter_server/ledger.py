@@ -33,11 +33,13 @@ class Ledger:
         """Go on from saved counts."""
         for name in COUNTS:
             self._counts[name] = list(counts[name])
+        self.received, self.sent = counts.get("moved", (0, 0))
 
     def save(self) -> dict[str, list[int]]:
-        """Return the counts as they are saved."""
+        """Return the counts as they are saved, and the bytes `moved`: (received, sent)."""
         with self._lock:
-            return {name: list(values) for name, values in self._counts.items()}
+            counts = {name: list(values) for name, values in self._counts.items()}
+            return {**counts, "moved": [self.received, self.sent]}
 
     def count(self, name: str, worker: int) -> None:
         """Count a gradient of a worker: one of COUNTS."""
@@ -79,4 +81,5 @@ class Ledger:
             {"worker": worker, "steps": step, **{name: counts[name][worker] for name in COUNTS}}
             for worker, step in enumerate(steps)
         ]
-        write_json(path, {**about, "received": self.received, "sent": self.sent, "workers": workers})
+        received, sent = counts["moved"]
+        write_json(path, {**about, "received": received, "sent": sent, "workers": workers})

@@ -37,6 +37,11 @@ class Rounds(Updates):
         """Return how many steps the run has behind it."""
         return max(self.reached, self.members.first_step)
 
+    def told(self, worker: int) -> tuple[int, int]:
+        """Return version and steps, which belong together: a version told with a later step would skip that step."""
+        with self._changed:
+            return super().told(worker)
+
     @property
     def needed(self) -> int:
         """Gradients for an update."""
@@ -69,24 +74,31 @@ class Rounds(Updates):
             flags = DROPPED if frame.version != self.version or frame.step < self.reached else 0
             if not flags:
                 self._given[visitor.worker] = (frame, gradients)
+                if self._due:  # before anybody adds to it
+                    self._update()
         while not flags and not self._used(frame.version):
             flags = DROPPED | STOPPING if self.members.stopping else 0
             visitor.answer(Frame(Kind.WAIT))
         if flags & DROPPED:
             self.ledger.count("dropped", visitor.worker)
-        self.members.advance(visitor.worker, self.steps(visitor.worker))
-        visitor.answer(Frame(Kind.PARAMETERS, len(self.part.view), flags, self.version, staleness=staleness))
+        version, step = self.told(visitor.worker)
+        self.members.advance(visitor.worker, step)
+        visitor.answer(Frame(Kind.PARAMETERS, len(self.part.view), flags, version, step, staleness))
         for chunk in self.part.chunks:
             visitor.give(chunk)
+
+    @property
+    def _due(self) -> bool:
+        return len(self._given) >= self.needed and not (self._reason or self.members.stopping)
 
     def _used(self, version: int) -> bool:
         """Update if that is possible now, else wait a while; return whether a version is superseded."""
         with self._changed:
-            if self.version == version and len(self._given) < self.needed and not self.members.stopping:
+            if self.version == version and not (self._due or self._reason or self.members.stopping):
                 self._changed.wait(_TELL)
             if self._reason:
                 raise TrainError(self._reason)
-            if self.version == version and len(self._given) >= self.needed and not self.members.stopping:
+            if self.version == version and self._due:
                 self._update()
             return self.version != version
 

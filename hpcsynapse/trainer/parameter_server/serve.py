@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -22,13 +23,14 @@ from hpcsynapse.trainer.cluster import Cluster
 from hpcsynapse.trainer.parameter_server import state
 from hpcsynapse.trainer.parameter_server.ledger import COUNTS, Ledger
 from hpcsynapse.trainer.parameter_server.members import Members
-from hpcsynapse.trainer.parameter_server.server import Plan, Server
+from hpcsynapse.trainer.parameter_server.server import SPARE, Plan, Server
 from hpcsynapse.trainer.traffic import Traffic
 from hpcsynapse.training import LOCKSTEP
 
 _LOOK = 0.5  # seconds between looks at who is there
 _GRACE = 20.0  # seconds after SIGTERM for workers to leave; queues kill after 30
 _FAREWELL = 5.0  # seconds for workers to be told why the run ends
+_FILES = 100  # descriptors beside those of connections
 _SLACK = 10.0  # seconds that a worker's silence may outlast its own limit
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def serve(run: RunDirectory, spec: JobSpec, cluster: Cluster) -> int:
     """
     torch.set_num_threads(1)  # every connection has a thread of its own
     workers = check(spec, cluster)
+    allow_connections(2 * workers + SPARE)
     listener = listen(cluster.servers[cluster.index])
     several = _several_hosts(cluster)
     about = {
@@ -99,6 +102,17 @@ def listen(address: str) -> socket.socket:
         raise TrainError(f"a parameter server cannot listen at {address}: {error.strerror or error}") from error
 
 
+def allow_connections(count: int) -> None:
+    """Raise this process's limit of open files to what so many connections take, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _FILES
+    possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if possible < wanted:
+        _log.warning("at most %d files may be open here (ulimit -Hn); %d connections may need %d", hard, count, wanted)
+    if soft != resource.RLIM_INFINITY and soft < possible:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+
+
 def _several_hosts(cluster: Cluster) -> bool:
     return len({address.rpartition(":")[0] for address in (*cluster.servers, *cluster.workers)}) > 1
 
@@ -117,8 +131,8 @@ class _Process:
             signal.signal(number, self._note)
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        # No more than that: an event's lock may be held by the code that a signal interrupts.
         self._told_to_end = self._told_to_end or time.monotonic()
-        self._server.changed.set()
 
     def restore(self) -> None:
         """Take up saved state, if there is any; raises TrainError when it is of another cluster."""
@@ -144,7 +158,7 @@ class _Process:
         """Return when the work is over, with the exit code; raises TrainError when it failed."""
         members = self._members
         while not members.over:
-            self._server.changed.wait(_LOOK)
+            self._server.changed.wait(min(_LOOK, self._every))
             self._server.changed.clear()
             self._look()
             since = time.monotonic() - self._told_to_end if self._told_to_end else 0.0
@@ -173,8 +187,8 @@ class _Process:
     def close(self) -> None:
         """Save for the last time and say what has been done."""
         self.save()
-        totals = {name: sum(counts) for name, counts in self._ledger.save().items()}
-        _log.info("gradients: %s", ", ".join(f"{totals[name]} {name}" for name in COUNTS))
+        counts = self._ledger.save()
+        _log.info("gradients: %s", ", ".join(f"{sum(counts[name])} {name}" for name in COUNTS))
 
     def save(self) -> None:
         """Write the state and the counts; a folder that cannot be written is told, and tried again later."""

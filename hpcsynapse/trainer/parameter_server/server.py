@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ from hpcsynapse.trainer.parameter_server.updates import Immediate, Updates
 from hpcsynapse.trainer.parameter_server.visit import Visit
 from hpcsynapse.training import ServerOptions, TrainSpec
 
-_SPARE = 64  # connections beside those of the workers that may be open at a time
+SPARE = 64  # connections beside those of the workers that may be open at a time
+_PAUSE = 0.2  # seconds after a connection that could not be accepted
 _log = logging.getLogger(__name__)
 
 
@@ -44,11 +46,12 @@ class Server:
         self.plan, self.members, self.ledger = plan, members, ledger
         self.updates: Updates | None = None
         self.model = (0, b"")  # parameters in all servers, and the digest of what is trained
-        self.changed = threading.Event()  # a worker came or went: whoever waits for the end looks again
+        self.changed = threading.Event()  # a worker has gone: whoever waits for the end looks again
         self._listener, self._key = listener, key
         self._lock = threading.Lock()
-        self._places = threading.BoundedSemaphore(2 * plan.workers + _SPARE)
+        self._places = threading.BoundedSemaphore(2 * plan.workers + SPARE)
         self._open: dict[int, socket.socket] = {}
+        self._closing = False
 
     def start(self) -> None:
         """Begin to accept."""
@@ -56,6 +59,7 @@ class Server:
 
     def close(self) -> None:
         """Accept nobody any longer."""
+        self._closing = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -85,13 +89,25 @@ class Server:
         while True:
             try:
                 connection, address = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:  # such as no descriptor left, which may pass
+                if self._closing:
+                    return
+                _log.warning("a connection cannot be accepted: %s", error)
+                time.sleep(_PAUSE)
+                continue
             if self._places.acquire(blocking=False):
-                threading.Thread(target=self._guarded, args=(connection, address), daemon=True).start()
+                self._begin(connection, address)
             else:
                 _log.warning("connection from %s closed: too many are open", address[0])
                 connection.close()
+
+    def _begin(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        try:
+            threading.Thread(target=self._guarded, args=(connection, address), daemon=True).start()
+        except RuntimeError as error:  # no thread left
+            _log.warning("connection from %s closed: %s", address[0], error)
+            connection.close()
+            self._places.release()
 
     def _guarded(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         peer = f"{address[0]}:{address[1]}"
@@ -124,7 +140,7 @@ class Server:
             _log.info("worker %d is here (%s)", worker, peer)
             frames.prepare(connection, self.plan.idle_limit)
             while visit.serve():
-                self.changed.set()
+                pass
         finally:
             if self.members.lose(worker, number):
                 _log.warning("worker %d was lost", worker)

@@ -142,7 +142,7 @@ class Servers:
         if link.empty and request.kind != Kind.GIVE:
             given = Transfer(link, Frame(Kind.GIVE, step=request.step))
             exchange([given], self._wait_limit, self._alive)
-            if given.answer is None:
+            if given.answer is None or given.error is not None:
                 return Transfer(link, request)  # it will be found broken
             link.version, link.empty = given.answer.version, False
         if request.kind == Kind.PUSH and not self._repeat:

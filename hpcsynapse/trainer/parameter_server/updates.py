@@ -40,17 +40,12 @@ class Updates(ABC):
         self.part, self.members, self.ledger, self.options = part, members, ledger, options
         self.version = self.reached = 0
         self.filled = False  # whether somebody has given the parameters
-        self._filling = threading.Lock()
+        self.filling = threading.Lock()  # held while one worker's parameters arrive
 
-    def fill(self, values: Tensor, step: int) -> bool:
-        """Take parameters that a worker gives after so many steps; return whether nobody was faster."""
-        with self._filling:
-            first = not self.filled
-            if first:
-                self.part.values.copy_(values)
-                self.members.first_step = step
-                self.filled = True
-            return first
+    def begin(self, step: int) -> None:
+        """Note that the part holds what a worker has given after so many steps."""
+        self.members.first_step = step
+        self.filled = True
 
     @abstractmethod
     def push(self, visitor: Visitor, frame: Frame) -> None:
@@ -59,6 +54,10 @@ class Updates(ABC):
     def steps(self, worker: int) -> int:
         """Return how many steps a worker has behind it."""
         return self.members.step(worker)
+
+    def told(self, worker: int) -> tuple[int, int]:
+        """Return the version of the parameters now, and the steps that a worker has behind it with them."""
+        return self.version, self.steps(worker)
 
     def save(self) -> dict[str, Any]:
         """Return the state as it is saved; chunks may be of different versions."""

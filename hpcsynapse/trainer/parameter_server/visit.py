@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from hpcsynapse.trainer.parameter_server.layout import as_bytes
 from hpcsynapse.trainer.parameter_server.state import Chunk
 from hpcsynapse.trainer.parameter_server.updates import Updates
 
+_PAUSE = 0.2  # seconds between looks whether another worker has given all parameters
 _log = logging.getLogger(__name__)
 
 
@@ -60,9 +62,9 @@ class Visit:
         return frame.kind != Kind.BYE
 
     def about(self, frame: Frame) -> Frame:
-        """Return an answer with what every answer tells."""
+        """Return an answer with what every answer tells; parameters come with the step that belongs to their version."""
         members = self._updates.members
-        step = max(frame.step, self._updates.steps(self.worker))
+        step = frame.step if frame.kind == Kind.PARAMETERS else self._updates.steps(self.worker)
         return frame._replace(step=step, chief=members.chief, others=members.others(self.worker))
 
     def answer(self, frame: Frame) -> None:
@@ -87,14 +89,34 @@ class Visit:
         self._sent += chunk.end - chunk.begin
 
     def _pull(self) -> None:
-        self.answer(Frame(Kind.PARAMETERS, len(self._part.view), version=self._updates.version))
+        version, step = self._updates.told(self.worker)
+        self.answer(Frame(Kind.PARAMETERS, len(self._part.view), version=version, step=step))
         for chunk in self._part.chunks:
             self.give(chunk)
 
     def _fill(self, frame: Frame) -> None:
-        values = torch.empty_like(self._part.values)
-        frames.fill(self._connection, as_bytes(values), self._limit)
-        self._received += frame.size
-        if self._updates.fill(values, frame.step):
-            _log.info("parameters given by worker %d after step %d", self.worker, frame.step)
-        self.answer(Frame(Kind.OK, version=self._updates.version))
+        """Take the parameters if nobody was faster, straight to where they belong; those of all others are let go."""
+        updates, mine = self._updates, self._updates.filling.acquire(blocking=False)
+        try:
+            first = mine and not updates.filled
+            unused = memoryview(b"" if first else bytearray(min(CHUNK, frame.size)))
+            for chunk in self._part.chunks:  # the limit is for each: all together may take a slow link longer
+                size = chunk.end - chunk.begin
+                target = self._part.view[chunk.begin : chunk.end] if first else unused[:size]
+                frames.fill(self._connection, target, self._limit)
+            self._received += frame.size
+            if first:
+                updates.begin(frame.step)
+                _log.info("parameters given by worker %d after step %d", self.worker, frame.step)
+        finally:
+            if mine:
+                updates.filling.release()
+        self._await_parameters()
+        self.answer(Frame(Kind.OK, version=updates.version))
+
+    def _await_parameters(self) -> None:
+        while not self._updates.filled:
+            if not self._updates.filling.locked() and not self._updates.filled:
+                raise FrameError("the worker that gave the parameters first was lost")
+            self.answer(Frame(Kind.WAIT))
+            time.sleep(_PAUSE)

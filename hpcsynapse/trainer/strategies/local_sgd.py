@@ -37,6 +37,11 @@ class Replica:
         """Take the parameters, which are the same on every rank, as the reference."""
         self._reference.copy_(self.parameters)
 
+    def share(self) -> None:
+        """Take rank 0's parameters as parameters and reference: the ranks hold the same but for their arithmetic."""
+        self._engine.broadcast(self.parameters)
+        self.anchor()
+
     def average(self) -> None:
         """Replace parameters and reference by the mean of the parameters, the same bits on every rank."""
         mean = self.parameters - self._reference
@@ -101,7 +106,7 @@ class LocalSGD(GradientStrategy):
         self._steps = progress.step
         for replica in self._replicas:
             replica.anchor()
-        if self._steps < self.spec.exchange.synchronous:
+        if self._synchronous:
             sums, size = self.engine.all_reduce, self.engine.size
             self.averager = FlatAverager(self.model, self.optimizer, self.clock, sums, size, self._half)
         return progress
@@ -110,7 +115,7 @@ class LocalSGD(GradientStrategy):
         """Exchange parameters where it is time."""
         self._steps += 1
         options = self.spec.exchange
-        if self._steps < options.synchronous:
+        if self._synchronous:
             return
         self.clock.mark("update")
         if self._steps == options.synchronous:
@@ -123,8 +128,7 @@ class LocalSGD(GradientStrategy):
     def _begin_local_steps(self) -> None:
         self.averager = self._alone
         for replica in self._replicas:
-            self.engine.broadcast(replica.parameters)  # whatever the ranks' arithmetic: one reference
-            replica.anchor()
+            replica.share()
 
     def _exchange(self, replica: Replica) -> None:
         if self.spec.exchange.overlap:
@@ -135,6 +139,8 @@ class LocalSGD(GradientStrategy):
 
     def evaluate(self, data: Dataset, device: torch.device, alive: Callable[[], None]) -> dict[str, float] | None:
         """Return loss and metrics of the average; every rank then goes on from its own parameters."""
+        if self._synchronous:
+            return super().evaluate(data, device, alive)
         kept = [replica.kept() for replica in self._replicas]
         for replica in self._replicas:
             replica.average()
@@ -154,7 +160,14 @@ class LocalSGD(GradientStrategy):
         self._settle()
         return False
 
+    @property
+    def _synchronous(self) -> bool:
+        return self._steps < self.spec.exchange.synchronous
+
     def _settle(self) -> None:
         for replica in self._replicas:
-            replica.correct()
-            replica.average()
+            if self._synchronous:
+                replica.share()
+            else:
+                replica.correct()
+                replica.average()

@@ -54,6 +54,12 @@ def rank_writer():
 
 
 @pytest.fixture
+def run_writer():
+    """Return `write_run`."""
+    return write_run
+
+
+@pytest.fixture
 def make_run(tmp_path):
     """Return a function that writes a bare folder of records and returns its path."""
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from hpcsynapse.cli.report import command
 from hpcsynapse.report.advice import advice
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.timing import StepRecorder
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hpcsynapse.cli.report import command as report
 from hpcsynapse.errors import RecordError, SpecError
 from hpcsynapse.report.convergence import COLUMNS, convergence_report, curve
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.rundir import RunDirectory
 
 # Epochs of 10 s, each followed by a validation of 3 s and a checkpoint of 2 s; start-up until 100.

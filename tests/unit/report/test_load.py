@@ -7,7 +7,7 @@ import pytest
 
 from hpcsynapse.errors import RecordError, RunNotFoundError
 from hpcsynapse.records import merge, parts
-from hpcsynapse.report.load import find_records, load
+from hpcsynapse.report.loading import find_records, load
 from hpcsynapse.report.scaling import scaling_report
 from hpcsynapse.report.tables import to_csv
 from hpcsynapse.timing import RECORD

@@ -15,7 +15,7 @@ from phased_runs import Phased, write_curve
 
 from hpcsynapse.cli.report import command
 from hpcsynapse.report.from_table import table_report
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.report.plots import scaling, steps, style
 from hpcsynapse.report.plots.draw import draw
 from hpcsynapse.report.scaling import scaling_report

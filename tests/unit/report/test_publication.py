@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from phased_runs import Phased
 
 from hpcsynapse.cli.report import command
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.report.publication import TABLES
 from hpcsynapse.report.scaling import scaling_report
 from hpcsynapse.report.tables import to_latex

@@ -7,16 +7,16 @@ import json
 import pytest
 
 from hpcsynapse.errors import RecordError, SpecError
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.report.points import COLUMNS
 from hpcsynapse.report.scaling import scaling_report
 from hpcsynapse.report.tables import to_csv, to_json, to_markdown, to_terminal
 
 EXPECTED_COLUMNS = [
     "strategy", "engine", "model", "data", "nodes", "ranks", "baseline_strategy", "baseline_ranks", "scaling",
-    "batch_per_rank", "global_batch", "repeats", "steps", "step_time_s", "step_time_s_low", "step_time_s_high",
-    "epoch_time_s", "throughput", "speedup", "speedup_low", "speedup_high", "efficiency", "efficiency_low",
-    "efficiency_high", "start_up_s", "accuracy", "flags",
+    "batch_per_rank", "global_batch", "repeats", "steps", "warmup_steps", "step_time_s", "step_time_s_low",
+    "step_time_s_high", "epoch_time_s", "throughput", "throughput_low", "throughput_high", "speedup", "speedup_low",
+    "speedup_high", "efficiency", "efficiency_low", "efficiency_high", "start_up_s", "accuracy", "flags",
 ]  # fmt: skip
 
 
@@ -87,6 +87,20 @@ def test_single_is_the_baseline_of_a_strategy(make_run):
     assert {row.scaling for row in rows} == {"weak"}
 
 
+def test_single_is_the_baseline_of_all_strategies_that_did_not_run_on_one_rank(make_run, rank_writer, tmp_path):
+    runs = [make_run("single", 1, 0.1, strategy="single", engine="none")]
+    runs += [make_run(f"all-{ranks}", ranks, 0.125) for ranks in (2, 4)]
+    for ranks in (2, 4):
+        runs.append(tmp_path / f"ps-{ranks}")
+        for rank in range(ranks):
+            rank_writer(runs[-1], rank, ranks, [0.2] * 200, strategy="ps-async", engine="tcp")
+    rows = report(*runs).points
+    assert [(row.strategy, row.ranks) for row in rows] == [
+        ("single", 1), ("allreduce", 2), ("allreduce", 4), ("ps-async", 2), ("ps-async", 4)]  # fmt: skip
+    assert {(row.baseline_strategy, row.baseline_ranks, row.scaling) for row in rows} == {("single", 1, "weak")}
+    assert [row.efficiency for row in rows] == pytest.approx([1, 0.8, 0.8, 0.5, 0.5], rel=1e-3)
+
+
 def test_single_with_twice_the_batch_makes_it_strong(make_run):
     single = make_run("single", 1, 0.2, strategy="single", engine="none", batch=64)
     rows = report(single, make_run("pair", 2, 0.125)).points
@@ -143,6 +157,8 @@ def test_repeats_are_combined_with_an_interval(make_run):
     assert (base.repeats, point.repeats, point.steps) == (3, 3, 600)
     assert point.efficiency == pytest.approx(0.8, rel=1e-4)
     assert point.efficiency_low < 0.8 < point.efficiency_high
+    assert point.throughput_low < point.throughput < point.throughput_high
+    assert point.throughput_high == pytest.approx(64 / point.step_time_s_low)
     # Welch by hand: sd of the logs 0.01, so the error is 0.01 * sqrt(2 / 3) with 4 degrees of freedom, t = 2.776.
     assert point.efficiency_high / point.efficiency == pytest.approx(1 + 2.776 * 0.01 * (2 / 3) ** 0.5, rel=1e-3)
     assert "one-repeat" not in point.flags
@@ -196,6 +212,16 @@ def test_all_strategies_can_refer_to_one(make_run):
     # One rank does half the work of two in as many steps: throughput 1/2 of the baseline, on half the ranks.
     assert rows["single", "none", 1].speedup == pytest.approx(1)
     assert rows["single", "none", 1].efficiency == pytest.approx(2)
+
+
+def test_strategies_can_be_compared_at_one_number_of_ranks(make_run):
+    runs = [make_run("all", 4, 0.1), make_run("central", 4, 0.125, strategy="central")]
+    rows = report(*runs, baseline="allreduce").points
+    assert [(row.baseline_strategy, row.speedup) for row in rows] == [
+        ("allreduce", 1.0), ("allreduce", pytest.approx(0.8))]  # fmt: skip
+    found = report(runs[0], make_run("small", 4, 0.1, strategy="central", batch=16), baseline="allreduce")
+    assert [row.baseline_strategy for row in found.points] == ["allreduce", "central"]
+    assert "is no baseline for strong scaling, as no other point has its global batch" in found.warnings[0]
 
 
 def test_a_common_baseline_serves_asynchronous_strategies_too(make_run, rank_writer, tmp_path):

@@ -13,7 +13,7 @@ from hpcsynapse.cli.submit import command as submit
 from hpcsynapse.errors import SpecError
 from hpcsynapse.render import render
 from hpcsynapse.report.hosts import MAX_AGE, host_times, runs_of, slow_hosts
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.rundir import RunDirectory
 from hpcsynapse.schedulers import SCHEDULERS
 from hpcsynapse.spec import JobSpec, QueueOptions, ResourceRequest

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phased_runs import Phased
 
 from hpcsynapse.cli.report import command
-from hpcsynapse.report.load import DTYPE, load
+from hpcsynapse.report.loading import DTYPE, load
 from hpcsynapse.report.stragglers import COLUMNS, median_of_others, rank_times
 
 BUSY = {"noise": 0.1}

@@ -13,7 +13,7 @@ from phased_runs import Phased
 
 from hpcsynapse.cli.report import command
 from hpcsynapse.errors import RecordError, SpecError
-from hpcsynapse.report.load import load
+from hpcsynapse.report.loading import load
 from hpcsynapse.report.points import Measured, Point
 from hpcsynapse.report.scaling import scaling_report
 from hpcsynapse.report.why import COLUMNS, PARTS, losses, spent, to_text

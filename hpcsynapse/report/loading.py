@@ -31,14 +31,15 @@ class LoadedRun:
     `slowest` is the largest `total` of all ranks (s), `total` their mean, `latest` the largest time before and after
     communication (s), `samples` the sum over ranks, `phases` the mean over ranks (s, shape (steps, 5), order of
     PHASES), `loss` the mean over ranks, `start` the earliest start (Unix time), `warmup` whether any rank flagged the
-    step. `left_out` counts steps that some ranks did not record, or not in the same start of the job. `span_s` is the
-    time from the first step's start to the last one's end, of the newest start of the job.
+    step or it is one of the `detected` first unflagged ones, which were slower than the rest. `left_out` counts steps
+    that some ranks did not record, or not in the same start of the job. `span_s` is the time from the first step's
+    start to the last one's end, of the newest start of the job.
 
     Asynchronous strategies have empty step arrays. Theirs are `rates` (samples/s of all ranks in equal slices of the
-    common measured window; `start` and `loss` are those of the slices), `worker_step_time` (s), `worker_times` (s,
-    equally many quantiles of every worker's step time), and sums over all measured steps of all workers:
-    `worker_spent` (s: phases in the order of PHASES, then totals) on `worker_counted` samples. `source` is where all of
-    it was read from.
+    common measured window; `start` and `loss` are those of the slices), `worker_step_time` (s), `worker_steps` and
+    `worker_warmup` (a worker's measured and flagged steps, mean), `worker_times` (s, equally many quantiles of every
+    worker's step time), and sums over all measured steps of all workers: `worker_spent` (s: phases in the order of
+    PHASES, then totals) on `worker_counted` samples. `source` is where all of it was read from.
     """
 
     source: RunDirectory | Path
@@ -60,7 +61,9 @@ class LoadedRun:
     span_s: float
     rates: Floats
     worker_step_time: float | None
+    detected: int = 0
     worker_steps: int = 0
+    worker_warmup: int = 0
     worker_samples: float = 0.0
     worker_times: Floats = field(default_factory=lambda: np.empty(0))
     worker_spent: Floats = field(default_factory=lambda: np.zeros(len(PHASES) + 1))
@@ -193,9 +196,18 @@ def _load_lockstep(
         sums.add(records, origin)
     if sums is None:
         raise RecordError(f"{about.name}: no step records")
+    return of_sums(source, about, sums)
+
+
+def of_sums(source: RunDirectory | Path, about: RunDescription, sums: Sums) -> LoadedRun:
+    """Return a run whose ranks waited for one another, from the sums over all of them.
+
+    Raises RecordError when there is no step that all ranks recorded.
+    """
     whole = (sums.count == about.ranks) & (sums.origin_low == sums.origin_high)
     if not whole.any():
         raise RecordError(f"{about.name}: there is no step that all {about.ranks} ranks recorded")
+    found = sums.settle(whole)
     epoch_times, length = sums.epochs(about, whole)
     newest = sums.origin_high == sums.origin_high.max()
     first, last = float(sums.start[newest].min()), float((sums.start + sums.slowest)[newest].max())
@@ -212,6 +224,7 @@ def _load_lockstep(
         loss=sums.loss[whole] / about.ranks,
         start=sums.start[whole],
         warmup=sums.warmup[whole],
+        detected=found,
         left_out=int((~whole).sum()) + len(sums.extra),
         epoch_times=epoch_times,
         steps_per_epoch=length,
@@ -227,13 +240,14 @@ def _load_asynchronous(
 ) -> LoadedRun:
     """Count samples of all workers over the common measured window; records are read twice instead of being kept."""
 
-    firsts = []
+    firsts, flagged = [], []
 
     def measured() -> Iterator[Records]:
         for own in ranks:
             records, origin = reader.rank(own, starts)
             firsts.append(float(records["start"][origin == origin.max()][0]) if len(records) else np.inf)
             cold = records[(records["flags"] & WARMUP) == 0]
+            flagged.append(len(records) - len(cold) if len(cold) else 0)
             yield cold if len(cold) else records
 
     spans = [
@@ -268,6 +282,6 @@ def _load_asynchronous(
         span_s=max(last for _, last in spans) - min(first for first, _ in spans),
         start_up_s=None if about.start_up_from is None else max(0.0, min(firsts) - about.start_up_from),
         rates=done / np.diff(edges), worker_step_time=float(np.median(times)),
-        worker_steps=steps // len(times), worker_samples=sum(batches), worker_times=np.concatenate(spread),
-        worker_spent=spent, worker_counted=counted,
+        worker_steps=steps // len(times), worker_warmup=sum(flagged) // len(flagged), worker_samples=sum(batches),
+        worker_times=np.concatenate(spread), worker_spent=spent, worker_counted=counted,
     )  # fmt: skip

@@ -142,7 +142,9 @@ def _point(rows: list[Row], base: list[Row], measure: str, smaller_is_better: bo
         speedup, (low, high) = 1.0, (1.0, 1.0)
     else:
         speedup, (low, high) = gain.value, gain.interval() or (None, None)  # type: ignore[assignment]
-    ends = mine.interval() or (None, None)
+    ends = mine.interval()
+    rates = ends if measure == "images_per_s" and ends else (None, None)
+    times = (1 / ends[1], 1 / ends[0]) if measure == "steps_per_s" and ends else (None, None)
     first, growth = rows[0], rows[0].ranks / base[0].ranks
     batch = first.group[1]
     return ScalingPoint(
@@ -161,12 +163,12 @@ def _point(rows: list[Row], base: list[Row], measure: str, smaller_is_better: bo
         steps=None,
         warmup_steps=None,
         step_time_s=1 / mine.value if measure == "steps_per_s" else None,
-        step_time_s_low=None,
-        step_time_s_high=None,
+        step_time_s_low=times[0],
+        step_time_s_high=times[1],
         epoch_time_s=mine.value if measure == "epoch_time_s" else None,
         throughput=mine.value if measure == "images_per_s" else None,
-        throughput_low=ends[0] if measure == "images_per_s" else None,
-        throughput_high=ends[1] if measure == "images_per_s" else None,
+        throughput_low=rates[0],
+        throughput_high=rates[1],
         speedup=speedup,
         speedup_low=low,
         speedup_high=high,

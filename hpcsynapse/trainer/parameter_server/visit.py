@@ -62,7 +62,7 @@ class Visit:
         return frame.kind != Kind.BYE
 
     def about(self, frame: Frame) -> Frame:
-        """Return an answer with what every answer tells; parameters come with the step that belongs to their version."""
+        """Return an answer with what every answer tells; the step of parameters belongs to their version."""
         members = self._updates.members
         step = frame.step if frame.kind == Kind.PARAMETERS else self._updates.steps(self.worker)
         return frame._replace(step=step, chief=members.chief, others=members.others(self.worker))

@@ -48,6 +48,9 @@ def test_order_nodes_repeats_and_baseline(report):
     assert (base.ranks, base.nodes, base.repeats, point.repeats) == (4, 1, 2, 2)
     assert point.throughput == pytest.approx((800 * 840) ** 0.5)
     assert point.efficiency_low < point.efficiency < point.efficiency_high
+    assert point.throughput_low < point.throughput < point.throughput_high
+    (timed,) = report("ranks,steps_per_s\n2,10\n2,12\n")
+    assert timed.step_time_s_low < timed.step_time_s < timed.step_time_s_high
     assert [row.speedup for row in report(text, baseline="8")][1] == 1.0
     assert {row.scaling for row in report(text, scaling="strong")} == {"strong"}
     with pytest.raises(SpecError, match="baseline 5"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +23,7 @@ from hpcsynapse.trainer.parameter_server.frames import CHUNK, NOBODY, Frame, Kin
 from hpcsynapse.trainer.parameter_server.layout import FlatModel, part
 from hpcsynapse.trainer.parameter_server.members import Members
 from hpcsynapse.trainer.parameter_server.servers import Answer, Servers
+from hpcsynapse.trainer.parameter_server.visit import Visit
 from hpcsynapse.training import TrainSpec
 
 
@@ -156,6 +159,40 @@ def test_a_late_gradient_is_dropped_and_its_worker_goes_on_with_the_others(tmp_p
         assert (run.counts("applied"), run.counts("dropped")) == ([3, 3, 0], [0, 0, 1])
         answers = at_once(*(lambda one=one: push(one, 0.5, 3) for one in joined[1:]))
         assert [(answer.step, answer.dropped) for answer in answers] == [(4, False)] * 2
+
+
+@pytest.mark.parametrize("needed", [1, 2])
+def test_every_update_is_one_step_and_takes_m_gradients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int
+) -> None:
+    """Whichever thread is held up between any two instructions."""
+    total, about, numbers = 300, Visit.about, random.Random(0)
+
+    def held_up(visit: Visit, frame: Frame) -> Frame:
+        time.sleep(0.002 if numbers.random() < 0.03 else 0.0)
+        return about(visit, frame)
+
+    monkeypatch.setattr(Visit, "about", held_up)
+    with running(tmp_path, workers=4, strategy="ps-sync", ps={"needed": needed}) as run:
+        joined = [run.join(worker, Vector(50)) for worker in range(4)]
+
+        def work(flat: FlatModel, servers: Servers) -> None:
+            step = 0
+            while step < total:
+                if numbers.random() < 0.2:
+                    step = max(step, min(servers.pull().step, total - 1))
+                step += max(1, servers.push(step, 1.0, 8).step - step)
+            servers.done()
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            assert at_once(*(lambda pair=pair: work(*pair) for pair in joined)) == [None] * 4
+        finally:
+            sys.setswitchinterval(before)
+        updates = run.servers[0].updates
+        assert updates.version == updates.reached >= total
+        assert needed * total <= sum(run.counts("applied")) <= needed * updates.version
 
 
 def test_a_gradient_that_is_sent_again_counts_once(tmp_path: Path) -> None:

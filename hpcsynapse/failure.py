@@ -21,6 +21,7 @@ _LOST_PEER = re.compile(
     r"Horovod has been shut down|recv\w* timed? ?out|peer (has )?(closed|gone|lost)",
     re.IGNORECASE,
 )
+_NO_SERVER = "no parameter server at"  # servers leave no record: who misses one is what can be named
 
 
 def first_failure(run: RunDirectory, attempt: str = "") -> dict[str, Any]:
@@ -59,7 +60,8 @@ def _told_to_end(record: dict[str, Any]) -> bool:
 
 def _lost_peer(run: RunDirectory, record: dict[str, Any]) -> bool:
     # Far enough back for a message that traces of Python and C++ follow.
-    return any(_LOST_PEER.search(line) for line in tail(run, int(record["rank"]), 80))
+    lines = tail(run, int(record["rank"]), 80)
+    return any(map(_LOST_PEER.search, lines)) and not any(_NO_SERVER in line for line in lines)
 
 
 def _silent(folder: Path, records: list[dict[str, Any]]) -> dict[str, Any]:

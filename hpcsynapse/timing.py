@@ -148,6 +148,9 @@ class StepRecorder:
     ) -> None:  # fmt: skip
         """Write one record whose durations (seconds) were measured elsewhere, e.g. by CUDA events."""
         used = self._used
+        if used > self._full:  # it could not be flushed before
+            self.flush()
+            used = self._used
         RECORD.pack_into(
             self._buffer, used, step, epoch, start, data, forward, backward, communicate, update, total, samples,
             loss, staleness, WARMUP if self._written < self._warmup else 0, sent, received,

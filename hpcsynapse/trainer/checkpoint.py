@@ -43,6 +43,25 @@ class Progress:
     samples: int = 0
 
 
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Replace a file of tensors in one step, and remove what one killed while writing it has left; raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        for left in path.parent.glob(f".{path.name}.*"):
+            left.unlink(missing_ok=True)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError):  # what torch makes of a write that fails
+            raise OSError(str(error.__context__ or error)) from error
+        raise
+
+
 class Checkpoints:
     """The folder of a run's checkpoints, `step-N.pt`.
 
@@ -73,7 +92,6 @@ class Checkpoints:
         `extra` holds further entries, of a strategy's own.
         """
         target = self.path(progress.step)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         content = {
             "format": FORMAT,
             "model": model.state_dict(),
@@ -83,16 +101,10 @@ class Checkpoints:
             **(extra or {}),
         }
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
+            write(target, content)
             self._prune()
         except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise TrainError(f"checkpoint {target} cannot be written: {error.strerror}") from error
+            raise TrainError(f"checkpoint {target} cannot be written: {error.strerror or error}") from error
         return target
 
     def _prune(self) -> None:

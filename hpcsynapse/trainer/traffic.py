@@ -57,7 +57,13 @@ class Traffic:
 
     def _count(self, descriptor: int) -> tuple[int, int]:
         # A duplicate, so that closing the object leaves the library's own descriptor open.
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
+        copy = os.dup(descriptor)
+        try:
+            connection = socket.socket(fileno=copy)
+        except OSError:  # no socket any more
+            os.close(copy)
+            raise
+        with connection:
             info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_SIZE)
             if self._between_hosts and connection.getpeername()[0] == connection.getsockname()[0]:
                 return 0, 0

@@ -186,7 +186,8 @@ def test_too_few_workers_end_the_run_within_the_limit(served: ServedStarter) -> 
     run = slowly(
         served("ps-sync", 3, 2, batch=8, ps={"needed": 2, "rejoin_limit": 1.0}, epochs=1000, **SLOW)
     ).start_all()
-    run.until("ps0", "is here", times=3)
+    for name in ("ps0", "ps1"):
+        run.until(name, "is here", times=3)
     run.kill("worker1")
     time.sleep(0.5)
     assert run.processes["worker0"].poll() is None, "two are enough"
@@ -246,7 +247,7 @@ def test_a_node_that_loses_a_rank_ends_alone_and_joins_again(served: ServedStart
 
 @pytest.mark.parametrize("how", ["file", "SIGTERM"])
 def test_stopped_and_resumed_is_never_stopped(served: ServedStarter, single: RunDirectory, how: str) -> None:
-    run = slowly(served("ps-sync", 2, 2, batch=8, ps=SAVED_OFTEN, **{**EXACT, **SLOW}), 0.15).start_all()
+    run = slowly(served("ps-sync", 2, 2, batch=8, ps=SAVED_OFTEN, **{**EXACT, **SLOW}), 0.3).start_all()
     run.until_true(lambda: run.run.server_counts(0).exists() and run.counts()["steps"][0] > 2)
     if how == "file":
         run.run.request_stop("test")

@@ -71,6 +71,16 @@ def test_a_rank_that_left_nothing_is_the_cause_of_those_that_lost_it(run: RunDir
     assert (found["rank"], found["host"], found["code"]) == (1, "n1", None)
 
 
+def test_a_worker_without_its_server_is_the_cause_and_not_one_that_has_done_its_part(run: RunDirectory) -> None:
+    """Servers leave no record, and those who ended well neither."""
+    for rank in (0, 1):
+        write_json(run.evidence("7") / f"rank-{rank:05d}.json", {"rank": rank, "host": f"n{rank}"})
+    log = "ConnectionRefusedError: [Errno 111] Connection refused\nno parameter server at n0:2000 within 60 s\n"
+    failed(run, 1, 10.0, 1, log)
+    found = first_failure(run, "7")
+    assert (found["rank"], found["code"], found["log"]) == (1, 1, log.splitlines())
+
+
 def test_damaged_records_are_passed_over(run: RunDirectory) -> None:
     run.failure("7", 0).write_text("{torn")
     write_json(run.failure("7", 1), {"rank": 1})

@@ -271,5 +271,23 @@ def test_after_a_full_disk_the_file_holds_whole_records(tmp_path):
     assert [record[0] for _, record in iterate(tmp_path)] == list(range(11))
 
 
+def test_records_go_on_once_a_full_disk_has_space_again(tmp_path):
+    recorder = StepRecorder(tmp_path, rank=0)
+    steps = iter(range(10_000))
+
+    def write():
+        recorder.write(next(steps), 0, 0, 0, 0, 0, 0, 0, 1, 1, 0)
+
+    with mock.patch.object(os, "write", side_effect=OSError(28, "No space left on device")):
+        for _ in range(3):  # the buffer is full at the first of them
+            with pytest.raises(OSError, match="No space"):
+                while True:
+                    write()
+    kept = recorder._used // RECORD.size
+    write()
+    recorder.close()
+    assert [record[0] for _, record in iterate(tmp_path)] == [*range(kept), next(steps) - 1]
+
+
 def test_the_record_layout_has_no_padding():
     assert RECORD.size == sum(struct.calcsize("<" + code) for _, _, code in FIELDS)

@@ -50,7 +50,7 @@ class Servers:
     ) -> None:  # fmt: skip
         self._wait_limit, self._rejoin_limit, self._alive, self._repeat = wait_limit, rejoin_limit, alive, repeat
         self._flat, self._pinged = flat, time.monotonic()
-        self.lost_gradients = 0
+        self.lost_gradients = self._step = 0
         values, gradient, count = flat.values, flat.gradient, len(addresses)
         if flat.elements < count:
             raise TrainError(f"{flat.elements} parameters are too few for {count} parameter servers")
@@ -63,7 +63,7 @@ class Servers:
             self._links.append(Link(address, key, mine, values[bytes_], gradient[bytes_]))
         end = time.monotonic() + start_limit
         for link in self._links:
-            link.connect(end, start_limit, alive)
+            link.connect(end, start_limit, self._await_others)
 
     @property
     def empty(self) -> bool:
@@ -81,11 +81,12 @@ class Servers:
 
     def pull(self) -> Answer:
         """Receive the parameters."""
-        return self._ask(Frame(Kind.PULL), self._links)
+        self._flat.fetch()  # for a server that turns out to have lost everything
+        return self._ask(Frame(Kind.PULL, step=self._step), self._links)
 
     def done(self) -> Answer:
         """Say that this worker has made its last step."""
-        return self._ask(Frame(Kind.DONE), self._links)
+        return self._ask(Frame(Kind.DONE, step=self._step), self._links)
 
     def ping(self) -> None:
         """Let the servers know that this worker is alive, once a second at most."""
@@ -103,6 +104,10 @@ class Servers:
             exchange(going, _FAREWELL, self._alive)
         for link in self._links:
             link.close()
+
+    def _await_others(self) -> None:
+        self._alive()
+        self.ping()
 
     def _ask(self, request: Frame, links: Sequence[Link]) -> Answer:
         """Ask servers at once and return what they say together; one that is lost meanwhile is found again.
@@ -122,6 +127,7 @@ class Servers:
         if request.kind in (Kind.PUSH, Kind.PULL):
             self._flat.place()
         found = [transfer.answer for transfer in going if transfer.answer is not None]
+        self._step = found[0].step
         return Answer(
             step=found[0].step, staleness=max(answer.staleness for answer in found),
             dropped=any(answer.flags & DROPPED for answer in found), chief=found[0].chief, others=found[0].others,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.trainer.checkpoint import damage
+from hpcsynapse.trainer.checkpoint import damage, write
 from hpcsynapse.trainer.optim import make_optimizer
 from hpcsynapse.trainer.parameter_server.frames import CHUNK
 from hpcsynapse.trainer.parameter_server.layout import as_bytes
@@ -92,21 +91,7 @@ def _copied(values: dict[str, Any]) -> dict[str, Any]:
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Replace a file of saved state in one step; raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        for left in path.parent.glob(f".{path.name}.*"):  # of a server killed while writing
-            left.unlink(missing_ok=True)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # what torch makes of a write that fails
-            raise OSError(str(error.__context__ or error)) from error
-        raise
+    write(path, {"format": FORMAT, **content})
 
 
 def load(path: Path) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ps_servers import LIMIT, Vector, at_once, running, until
+from ps_servers import KEY, LIMIT, Vector, at_once, running, until
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.rundir import RunDirectory
@@ -27,6 +27,7 @@ from hpcsynapse.trainer.parameter_server.frames import CHUNK, HEADER, Frame, Kin
 from hpcsynapse.trainer.parameter_server.layout import FlatModel
 from hpcsynapse.trainer.parameter_server.ledger import Ledger
 from hpcsynapse.trainer.parameter_server.serve import _Process, allow_connections
+from hpcsynapse.trainer.parameter_server.server import Server
 from hpcsynapse.trainer.traffic import Traffic
 
 
@@ -105,6 +106,15 @@ def test_bytes_are_counted_once_whatever_the_descriptors() -> None:
         other.close()
 
 
+def test_a_descriptor_that_has_become_a_file_is_left_alone(tmp_path: Path) -> None:
+    traffic = Traffic(between_hosts=False)
+    with (tmp_path / "file").open("wb") as file:
+        before = sorted(Path("/proc/self/fd").iterdir())
+        with pytest.raises(OSError, match="non-socket"):
+            traffic._count(file.fileno())
+        assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
 def test_a_signal_at_any_instant(tmp_path: Path) -> None:
     """It runs between any two instructions of the main thread, also where that holds the lock of what it waits for."""
     numbers = (signal.SIGTERM, signal.SIGUSR1)
@@ -179,6 +189,27 @@ def test_who_gives_parameters_first_is_waited_for_but_not_when_lost(tmp_path: Pa
             pass
         flat, _ = run.join(0, Vector(1000))
         assert torch.equal(run.values(), flat.vector)
+
+
+def test_a_server_that_is_there_is_kept_while_another_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For longer than a worker may be silent."""
+    with running(tmp_path, servers=2, idle_limit=3.0) as run:
+        late = run.servers[1]
+        late.close()
+
+        def come() -> None:
+            time.sleep(4.0)
+            host, _, port = run.addresses[1].partition(":")
+            listener = socket.create_server((host, int(port)))
+            run.servers[1] = Server(listener, KEY, late.plan, late.members, late.ledger)
+            run.servers[1].start()
+
+        _, (flat, joined) = at_once(come, lambda: run.join(0, Vector(50)))
+        assert torch.equal(run.values(), flat.vector)
+        joined.leave()
+        assert "was lost" not in caplog.text
 
 
 @pytest.mark.parametrize("address", ["a", ":1", "a:0", "a:65536", "a:x", "a:" + "1" * 5000, "a..b:1", f"{'a' * 64}:1"])

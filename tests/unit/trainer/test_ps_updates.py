@@ -347,6 +347,31 @@ def test_a_server_that_lost_everything_is_given_the_parameters_of_a_worker(tmp_p
         assert torch.equal(run.values(), before)
         assert push(joined, 1.0, 8).step == 9
         assert run.servers[0].members.first_step == 7
+        run.servers[0].updates = None
+        joined[1]._links[0].close()
+        joined[1].pull()
+        assert run.servers[0].members.first_step == 9, "whatever it was asked for"
+
+
+def test_it_is_given_those_of_a_worker_that_has_received_none(tmp_path: Path) -> None:
+    """On a device that is not the CPU what is sent lies in a buffer of its own."""
+
+    class Staged(FlatModel):
+        _shared = False
+
+        def __init__(self, size: int, train: TrainSpec) -> None:
+            super().__init__(Vector(size), train)
+            self._values = torch.zeros(size)
+
+    with running(tmp_path, workers=2) as run:
+        run.join(0, Vector(50))
+        flat = Staged(50, run.train)
+        joined = Servers(run.addresses, KEY, flat, 1, 2, repeat=False, start_limit=5.0, wait_limit=LIMIT,
+                         rejoin_limit=5.0, alive=lambda: None)  # fmt: skip
+        run.servers[0].updates = None
+        joined._links[0].close()
+        joined.pull()
+        assert torch.equal(run.values(), Vector(50).weight.detach())
 
 
 def test_no_server_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ LAB = HERE.parent / "scripts" / "slurm-lab"
 RATE, NAME, BATCH = "100mbit", "slow", 32
 GOALS = {"resnet56": 0.94, "resnet83": 0.94, "simple-cnn": 0.95}
 SHAPES = {"resnet56": [3, 32, 32], "resnet83": [3, 32, 32], "simple-cnn": [1, 28, 28]}
-EVERY = {"resnet56": 8, "resnet83": 8, "simple-cnn": 16}  # steps between averages
+EVERY = {"resnet56": 4, "resnet83": 4, "simple-cnn": 16}  # steps between averages
 ALONE = {"strategy": "local-sgd", "average_every": 10**6}  # never, within a measurement
 
 
@@ -48,6 +48,7 @@ def methods(model: str) -> dict[str, dict[str, Any]]:
         f"local-sgd:{every}": local,
         f"overlapped:{every}": {**local, "overlap": True},
         f"overlapped:{every} fp16": {**local, "overlap": True, "compression": "fp16"},
+        "overlapped:1 fp16": {**local, "average_every": 1, "overlap": True, "compression": "fp16"},
     }
 
 
@@ -91,7 +92,7 @@ class Program:
         self.strategy = started(spec, net, engine, identity, recorder)
         self.every = options.get("average_every", 1) if options != ALONE else 1
         self.steps = 3 * self.every if self.every > 1 else 3 * EVERY[model] if options == ALONE else 10
-        self.engine, self.data = engine, data
+        self.engine, self.data, self.overlaps = engine, data, bool(options.get("overlap"))
 
     def block(self, traffic) -> tuple[list[float], float]:
         """Return the times (s) of all steps but those before the first average, and the bytes sent in one."""
@@ -109,7 +110,7 @@ class Program:
             times.append(time.perf_counter() - begin)
         sent = traffic.look()[0] / (self.steps - first)
         # What is under way ends here, unmeasured, so that it does not disturb the next block.
-        if self.every > 1:
+        if self.every > 1 or self.overlaps:
             self.strategy.finish(lambda: None)
         self.engine.barrier()
         return times[first:], sent
@@ -224,6 +225,10 @@ ACCURACY = {
     "overlapped:8, 1 synchronous epoch": {
         "strategy": "local-sgd", "average_every": 8, "overlap": True, "synchronous_steps": 22,
     },
+    "overlapped:4, 3 synchronous epochs": {
+        "strategy": "local-sgd", "average_every": 4, "overlap": True, "synchronous_steps": 66,
+    },
+    "overlapped:1 fp16": {"strategy": "local-sgd", "average_every": 1, "overlap": True, "compression": "fp16"},
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ seeds; `single` takes the batch of both ranks. Writes benchmarks/results/slow_ne
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -232,8 +233,8 @@ ACCURACY = {
 }  # fmt: skip
 
 
-def train_rank(seeds: int, epochs: int, folder: Path) -> None:
-    """Train every method with every seed on one rank; rank 0 writes the accuracies."""
+def train_rank(seeds: range, chosen: list[str], epochs: int, folder: Path) -> None:
+    """Train the methods with every seed on one rank; rank 0 writes the accuracies."""
     import torch
 
     from hpcsynapse.timing import StepRecorder
@@ -248,10 +249,11 @@ def train_rank(seeds: int, epochs: int, folder: Path) -> None:
     engine.start()
     single = engines.create("none", Identity(), cpu, 120, 120)
     digits = data.load("digits", None, {"size": 32})
-    found: dict[str, list[float]] = {name: [] for name in ACCURACY}
+    found: dict[str, list[float]] = {name: [] for name in ACCURACY if name in chosen}
     with StepRecorder(folder / "timings", rank=engine.rank) as recorder:
-        for seed in range(seeds):
-            for name, options in ACCURACY.items():
+        for seed in seeds:
+            for name in found:
+                options = ACCURACY[name]
                 alone = options["strategy"] == "single"
                 if alone and engine.rank:
                     continue
@@ -289,7 +291,7 @@ def accuracy(options: dict[str, Any], seed: int, epochs: int, digits, engine, id
     return float(result["accuracy"])
 
 
-def accuracies(seeds: int, epochs: int) -> list[dict[str, Any]]:
+def accuracies(seeds: range, chosen: list[str], epochs: int) -> list[dict[str, Any]]:
     """Run the two ranks and return a row for each method."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -297,8 +299,9 @@ def accuracies(seeds: int, epochs: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
                        "MASTER_PORT": str(port)}  # fmt: skip
-        words = [sys.executable, __file__, "--rank-of", "accuracy", "--seeds", str(seeds), "--epochs", str(epochs),
-                 "--folder", place]  # fmt: skip
+        words = [sys.executable, __file__, "--rank-of", "accuracy", "--seeds", str(len(seeds)), "--first-seed",
+                 str(seeds.start), "--epochs", str(epochs), "--folder", place,
+                 *[word for name in chosen for word in ("--method", name)]]  # fmt: skip
         finish([subprocess.Popen(words, env={**environment, "RANK": str(rank)}) for rank in range(2)])
         found = json.loads((Path(place) / "accuracy.json").read_text())
     rows = []
@@ -318,7 +321,7 @@ def show(document: dict[str, Any]) -> None:
     for row in document.get("speed", []):
         print(f"{row['model']:11} {row['method']:20} {row['efficiency']:6.3f}  {row['apart_ms']:7.1f} "
               f"{row['step_ms']:7.1f} ms  {row['sent_mb_per_step']:6.2f} MB")  # fmt: skip
-    for row in document.get("accuracy", []):
+    for row in itertools.chain(*(rows for name, rows in document.items() if name.startswith("accuracy"))):
         print(f"{row['method']:34} {row['mean']:.4f} +- {row['standard_error']:.4f}  "
               f"{'' if row['within_one_standard_error'] else 'below ddp'}")  # fmt: skip
 
@@ -329,14 +332,18 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=tuple(GOALS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--first-seed", type=int, default=0, help="further seeds have an entry of their own")
+    parser.add_argument("--method", action="append", choices=tuple(ACCURACY), help="of the accuracies, beside ddp")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--rank-of", choices=("speed", "accuracy"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank_of == "speed":
         measure_rank(options.model[0], options.rounds, options.folder)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    chosen = ["ddp", *(options.method or ACCURACY)]
     if options.rank_of == "accuracy":
-        train_rank(options.seeds, options.epochs, options.folder)
+        train_rank(seeds, chosen, options.epochs, options.folder)
     parts = options.part or ("speed", "accuracy")
     document = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     import torch
@@ -348,8 +355,9 @@ def main() -> None:
     if "speed" in parts:
         lab("up", "--nodes", "2", "--gpus", "0", "--cpus", "2", "--rate", RATE)
         try:
-            rows, before = [], os.getloadavg()[0]
-            for model in options.model or GOALS:
+            models, before = options.model or list(GOALS), os.getloadavg()[0]
+            rows = [row for row in document.get("speed", []) if row["model"] not in models]
+            for model in models:
                 rows += speed(model, options.rounds, methods(model))
             load = {"before": before, "after": os.getloadavg()[0], "priority": priority()}
             document |= {"speed": rows, "rounds": options.rounds, "load": load}
@@ -357,7 +365,8 @@ def main() -> None:
         finally:
             lab("down")
     if "accuracy" in parts:
-        document |= {"accuracy": accuracies(options.seeds, options.epochs), "epochs": options.epochs}
+        name = f"accuracy_from_seed_{seeds.start}" if seeds.start else "accuracy"
+        document |= {name: accuracies(seeds, chosen, options.epochs), "epochs": options.epochs}
     show(document)
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     print(f"written to {RESULTS}")

@@ -2,7 +2,7 @@
 
     python benchmarks/convergence.py [--epochs 15] [--repeats 3] [--target 0.97] [--runs DIR] [--plot]
 
-Everything goes through `hpcsynapse study` and `hpcsynapse report --target`. All runs have the same learning rate,
+Everything goes through `hpcsynapse study` and `hpcsynapse report target`. All runs have the same learning rate,
 momentum and global batch (64 samples over all ranks); repeats differ in their seed. `mixed` runs on one and two
 (emulated) nodes. `ps-async` and `mixed` divide the rate by 1 + staleness; `ps-async` also runs without that, as the
 full rate with momentum is what most people try first. With --runs, what is there is not made again; --plot draws only.
@@ -28,12 +28,12 @@ from statistics import median
 RESULTS = Path(__file__).parent / "results"
 TABLE, CURVES, PLOT = (RESULTS / name for name in ("convergence.csv", "convergence-curves.csv", "convergence"))
 COMMON = ("--scheduler", "local", "--emulate", "--engine", "ddp", "--scaling", "strong", "--batch", "64",
-          "--checkpoint-every", "0", "--time", "20m", "--set", "train.data_args.size=14")  # fmt: skip
+          "--checkpoint-every", "0", "--time", "20m", "--set", "train.data_args.size=14")  # fmt: skip  # a command line
 FLAT = "single,allreduce,allreduce-broadcast,central,local-sgd,ps-sync,ps-async"
 STUDIES = {
-    "flat": ("--strategy", FLAT, "--ranks", "1,2,4", "--staleness-lr"),
-    "mixed": ("--strategy", "mixed", "--nodes", "1,2", "--ranks", "1,2", "--staleness-lr"),
-    "full-rate": ("--strategy", "ps-async", "--ranks", "2,4"),
+    "flat": ("--strategy", FLAT, "--ranks-per-node", "1,2,4", "--staleness-lr"),
+    "mixed": ("--strategy", "mixed", "--nodes", "1,2", "--ranks-per-node", "1,2", "--staleness-lr"),
+    "full-rate": ("--strategy", "ps-async", "--ranks-per-node", "2,4"),
 }
 FULL_RATE = "ps-async, full rate"
 # Okabe and Ito's colours, which people with any form of colour blindness tell apart; and marks, for print in grey.
@@ -68,21 +68,36 @@ def measure(options: argparse.Namespace, runs: Path) -> None:
         if (runs / f"{name}-{number}").exists():
             hpcsynapse("study", "--runs", str(runs), "--resume", f"{name}-{number}")
         else:
-            hpcsynapse("study", "--runs", str(runs), "--name", f"{name}-{number}", *COMMON, *STUDIES[name],
-                       "--epochs", str(options.epochs), "--seed", str(number))  # fmt: skip
+            hpcsynapse(
+                "study",
+                "--runs",
+                str(runs),
+                "--name",
+                f"{name}-{number}",
+                *COMMON,
+                *STUDIES[name],
+                "--epochs",
+                str(options.epochs),
+                "--seed",
+                str(number),
+            )
         loads.append(os.getloadavg()[0])
     names = [f"{name}-{number}" for name, number in names_of(options.repeats)]
-    target = ("--target", str(options.target))
-    table = hpcsynapse("report", "--runs", str(runs), *names, *target, "--csv", output=subprocess.PIPE)
+    words = ("report", "target", str(options.target), *names, "--runs", str(runs))
+    table = hpcsynapse(*words, "--csv", output=subprocess.PIPE)
     RESULTS.mkdir(exist_ok=True)
     TABLE.write_text(table)
-    hpcsynapse("report", "--runs", str(runs), *names, *target)
+    hpcsynapse(*words)
     write_curves(runs, options.repeats)
     about = {
-        "python": platform.python_version(), "torch": version("torch"), "cpus": os.cpu_count(),
-        "load_before_and_after_each_study": [round(load, 2) for load in loads], "target": options.target,
-        "epochs": options.epochs, "repeats": options.repeats,
-    }  # fmt: skip
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "cpus": os.cpu_count(),
+        "load_before_and_after_each_study": [round(load, 2) for load in loads],
+        "target": options.target,
+        "epochs": options.epochs,
+        "repeats": options.repeats,
+    }
     PLOT.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 
 
@@ -129,10 +144,12 @@ def middle_curves(ranks: int) -> dict[str, list[tuple[float, ...]]]:
             point = tuple(float(row[column]) for column in ("samples", "time_s", "accuracy"))
             runs[title_of(row)][row["repeat"]].append(point)
     return {
-        name: [tuple(median(values) for values in zip(*points, strict=True))
-               for points in zip(*repeats.values(), strict=False)]  # validations that all repeats have
+        name: [
+            tuple(median(values) for values in zip(*points, strict=True))
+            for points in zip(*repeats.values(), strict=False)
+        ]  # validations that all repeats have
         for name, repeats in runs.items()
-    }  # fmt: skip
+    }
 
 
 def draw(target: float) -> None:
@@ -143,15 +160,24 @@ def draw(target: float) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "convergence"  # the same figures, the same file
     import matplotlib.pyplot as plt
 
-    plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
-                         "axes.titleweight": "bold", "axes.titlelocation": "left"})  # fmt: skip
+    plt.rcParams.update(
+        {
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 10,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+        }
+    )
     figure = plt.figure(figsize=(11, 9), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1))
     left, right = upper.subplots(1, 2, sharey=True)
     draw_curves(left, right, target)
     handles, names = right.get_legend_handles_labels()
-    upper.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, handlelength=1.6,
-                 columnspacing=1.4)  # fmt: skip
+    upper.legend(
+        handles, names, loc="outside lower center", ncols=len(names), frameon=False, handlelength=1.6, columnspacing=1.4
+    )
     draw_times(lower.subplots(), target)
     for suffix, more in ((".svg", {"metadata": {"Date": None}}), (".png", {"dpi": 130})):
         figure.savefig(PLOT.with_suffix(suffix), **more)
@@ -167,10 +193,20 @@ def draw_curves(left, right, target: float) -> None:
         width = {"allreduce": 5.0, "allreduce-broadcast": 3.6, "central": 2.4, "ps-sync": 1.2}.get(name, 1.6)
         for axes, column in ((left, 0), (right, 1)):
             errors = [max(1 - point[2], 1e-3) for point in curves[name]]
-            axes.plot([point[column] for point in curves[name]], errors, color=color, marker=mark, markersize=4,
-                      linewidth=width, label=name, markevery=3)  # fmt: skip
-    for axes, column, label, title in ((left, 0, "samples of all ranks", "Accuracy over samples, 4 ranks"),
-                                       (right, 1, "training time [s]", "Accuracy over time, 4 ranks")):  # fmt: skip
+            axes.plot(
+                [point[column] for point in curves[name]],
+                errors,
+                color=color,
+                marker=mark,
+                markersize=4,
+                linewidth=width,
+                label=name,
+                markevery=3,
+            )
+    for axes, column, label, title in (
+        (left, 0, "samples of all ranks", "Accuracy over samples, 4 ranks"),
+        (right, 1, "training time [s]", "Accuracy over time, 4 ranks"),
+    ):
         # A run that diverges computes with NaN and denormals, which takes long: the others set the scale.
         longest = max(curve[-1][column] for name, curve in curves.items() if name != FULL_RATE)
         axes.set(xlabel=label, title=title, yscale="log", ylim=(1.0, 0.01), xlim=(0, 1.03 * longest))
@@ -179,8 +215,15 @@ def draw_curves(left, right, target: float) -> None:
         axes.minorticks_off()
         axes.grid(axis="y", color="#E5E5E5", linewidth=0.8)
         axes.axhline(1 - target, color="#444444", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    right.annotate(f"target\n{target:.0%}", (1.0, 1 - target), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                   textcoords="offset points", va="center", color="#444444")  # fmt: skip
+    right.annotate(
+        f"target\n{target:.0%}",
+        (1.0, 1 - target),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        color="#444444",
+    )
     left.set_ylabel("accuracy on the validation data")
 
 
@@ -197,16 +240,23 @@ def draw_times(axes, target: float) -> None:
                 # Fewer ranks above, more below: dots of equal times do not hide one another.
                 place = (float(row["time_to_target_s"]), line + {"1": -0.22, "4": 0.22}.get(row["ranks"], 0.0))
                 axes.plot(*place, "o", color=STYLES[name][0], markersize=12)
-                axes.annotate(row["ranks"], place, ha="center", va="center_baseline", color="white", size=8,
-                              weight="bold")  # fmt: skip
-        lost = [f"{row['ranks']} ranks end at {float(row['final_accuracy']):.0%}" for row in mine
-                if not row["time_to_target_s"]]  # fmt: skip
+                axes.annotate(
+                    row["ranks"], place, ha="center", va="center_baseline", color="white", size=8, weight="bold"
+                )
+        lost = [
+            f"{row['ranks']} ranks end at {float(row['final_value']):.0%}"
+            for row in mine
+            if not row["time_to_target_s"]
+        ]
         if lost:
             axes.annotate(f"not reached: {', '.join(lost)}", (1.06 * longest, line), va="center", color="#444444")
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlim=(0, (1.35 if any(not row["time_to_target_s"] for row in rows) else 1.06) * longest),
-             ylim=(len(names) - 0.4, -0.6), xlabel="training time to the target [s]",
-             title=f"Time to {target:.0%}: the dots are 1, 2 and 4 ranks, medians of the repeats")  # fmt: skip
+    axes.set(
+        xlim=(0, (1.35 if any(not row["time_to_target_s"] for row in rows) else 1.06) * longest),
+        ylim=(len(names) - 0.4, -0.6),
+        xlabel="training time to the target [s]",
+        title=f"Time to {target:.0%}: the dots are 1, 2 and 4 ranks, medians of the repeats",
+    )
     axes.tick_params(axis="y", length=0)
 
 

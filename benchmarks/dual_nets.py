@@ -27,8 +27,12 @@ from typing import Any
 import torch
 
 from hpcsynapse.report.dual import dual_report
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.launch import LaunchOptions
+from hpcsynapse.spec.queue import QueueOptions
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.spec.training import DualOptions, TrainSpec
 from hpcsynapse.trainer import models
 from hpcsynapse.trainer import run as trainer
 from hpcsynapse.trainer.data import cluttered_digits
@@ -36,7 +40,6 @@ from hpcsynapse.trainer.dual import memory
 from hpcsynapse.trainer.engines import alone, ddp
 from hpcsynapse.trainer.models import dualnet
 from hpcsynapse.trainer.strategies import admm, single
-from hpcsynapse.training import DualOptions, TrainSpec
 
 RESULTS = Path(__file__).parent / "results" / "dual_nets.json"
 ADAM: dict[str, Any] = {"optimizer": "adam", "lr": 2e-3}
@@ -57,8 +60,14 @@ class Method:
 
 
 THREE = {"target_steps": 3, "target_rate": 0.3, "net1_steps": 3, "net2_steps": 3}
-TEXTBOOK = {"method": "admm", "target_steps": 3, "target_rate": 0.3, "multiplier_damping": 1.0, "beta_growth": 10.0,
-            "train_at": "target"}  # fmt: skip
+TEXTBOOK = {
+    "method": "admm",
+    "target_steps": 3,
+    "target_rate": 0.3,
+    "multiplier_damping": 1.0,
+    "beta_growth": 10.0,
+    "train_at": "target",
+}
 METHODS = (
     Method("single", ADAM, None),
     Method("frozen", ADAM, {"method": "frozen"}),
@@ -95,11 +104,14 @@ class Row:
     def table(self) -> dict[str, Any]:
         """Return the row of the results; losses, bytes and memory are medians over the seeds."""
         found: dict[str, Any] = {
-            "method": self.method.name, "optimizer": self.method.train["optimizer"],
-            "exchanges": self.facts[0]["exchanges"], "accuracy": statistics.mean(self.accuracies),
+            "method": self.method.name,
+            "optimizer": self.method.train["optimizer"],
+            "exchanges": self.facts[0]["exchanges"],
+            "accuracy": statistics.mean(self.accuracies),
             "deviation": statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None,
-            "accuracies": self.accuracies, "verdicts": [verdict or "-" for verdict in self.verdicts],
-        }  # fmt: skip
+            "accuracies": self.accuracies,
+            "verdicts": [verdict or "-" for verdict in self.verdicts],
+        }
         for key in FACTS:
             known = [facts[key] for facts in self.facts if facts[key] is not None]
             found[key] = statistics.median(known) if known else None
@@ -123,18 +135,32 @@ def train(folder: Path, name: str, method: Method, seed: int) -> RunDirectory:
     spec = JobSpec(
         name=name,
         train=TrainSpec(
-            strategy="single" if ranks == 1 else "admm", engine="ddp", model="dualnet", data="cluttered-digits",
-            batch=50, epochs=method.epochs, seed=seed, validate_every=method.epochs, checkpoint_every=0, **method.train,
+            strategy="single" if ranks == 1 else "admm",
+            engine="ddp",
+            model="dualnet",
+            data="cluttered-digits",
+            batch=50,
+            epochs=method.epochs,
+            seed=seed,
+            validate_every=method.epochs,
+            checkpoint_every=0,
+            **method.train,
         ),
-        dual=DualOptions(**method.dual or {}), resources=ResourceRequest(ranks_per_node=ranks),
-        queue=QueueOptions(scheduler="local"), launch=LaunchOptions(wait_limit=120.0),
-    )  # fmt: skip
+        dual=DualOptions(**method.dual or {}),
+        resources=ResourceRequest(ranks_per_node=ranks),
+        queue=QueueOptions(scheduler="local"),
+        launch=LaunchOptions(wait_limit=120.0),
+    )
     run = RunDirectory.create(folder, spec)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    common = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1",
-              "MASTER_PORT": str(port)}  # fmt: skip
+    common = {
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     forks = multiprocessing.get_context("fork")
     workers = [
         forks.Process(target=rank_main, args=(run.path, {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}))
@@ -185,10 +211,13 @@ def goals(rows: list[dict[str, Any]]) -> dict[str, Any]:
     plain = max(mean["distance", "sgd"], mean["admm, textbook, net2 at z, beta x10", "sgd"])
     one = mean["distance by both norms", "sgd"] - mean["frozen", "sgd"]
     found = {
-        "single - proximal <= 2": single - dual, "proximal - frozen >= 10": dual - frozen,
-        "one batch late: single - it <= 6": late, "171 exchanges - plain training with 171 steps >= 8": few,
-        "plain distance and textbook, sgd < 20": plain, "distance by both norms - frozen, sgd <= 3": one,
-    }  # fmt: skip
+        "single - proximal <= 2": single - dual,
+        "proximal - frozen >= 10": dual - frozen,
+        "one batch late: single - it <= 6": late,
+        "171 exchanges - plain training with 171 steps >= 8": few,
+        "plain distance and textbook, sgd < 20": plain,
+        "distance by both norms - frozen, sgd <= 3": one,
+    }
     reached = [single - dual <= 2, dual - frozen >= 10, late <= 6, few >= 8, plain < 20, one <= 3]
     return {name: {"points": value, "reached": ok} for (name, value), ok in zip(found.items(), reached, strict=True)}
 
@@ -220,10 +249,17 @@ def main() -> None:
 def write(rows: list[dict[str, Any]], seeds: int, seconds: int) -> None:
     """Write the results, and print what was aimed at."""
     about = {
-        "python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(),
-        "seeds": list(range(seeds)), "batch": 50, "rates": {"adam": ADAM["lr"], "sgd": SGD["lr"]},
-        "seconds": seconds, "goals": goals(rows), "largest_batch": largest_batches(), "rows": rows,
-    }  # fmt: skip
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpus": os.cpu_count(),
+        "seeds": list(range(seeds)),
+        "batch": 50,
+        "rates": {"adam": ADAM["lr"], "sgd": SGD["lr"]},
+        "seconds": seconds,
+        "goals": goals(rows),
+        "largest_batch": largest_batches(),
+        "rows": rows,
+    }
     RESULTS.write_text(json.dumps(about, indent=1) + "\n")
     with RESULTS.with_suffix(".csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

@@ -30,15 +30,19 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from hpcsynapse import records, timing
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
+from hpcsynapse import timing
+from hpcsynapse.runs import records
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.launch import LaunchOptions
+from hpcsynapse.spec.queue import QueueOptions
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer import data
 from hpcsynapse.trainer.data import cifar10, generate
-from hpcsynapse.trainer.data.feed import Feed
+from hpcsynapse.trainer.data.loader import BatchLoader
 from hpcsynapse.trainer.data.npy import MappedFile
 from hpcsynapse.trainer.data.sharding import Shards
-from hpcsynapse.training import TrainSpec
 
 RESULTS = Path(__file__).parent / "results" / "input_pipeline.json"
 BATCH, PROCESSES, STEPS = 128, (0, 1, 2), 60
@@ -81,15 +85,15 @@ def of_torch(folder: Path, processes: int) -> Callable[[int], float]:
 
 
 def of_hpcsynapse(folder: Path, processes: int) -> Callable[[int], float]:
-    """Return the same of the trainer's own feed."""
+    """Return the same of the trainer's own loader."""
     train = TrainSpec(batch=BATCH, augment=True, data_workers=processes)
     found = data.load("cifar10", str(folder), {})
-    feed = Feed(found.train, train, 0, CPU)
-    feed.begin(Shards(len(found.train), BATCH, rank=0, ranks=1, seed=0).tasks(0, 0, 0, 10**9))
+    loader = BatchLoader(found.train, train, 0, CPU)
+    loader.begin(Shards(len(found.train), BATCH, rank=0, ranks=1, seed=0).tasks(0, 0, 0, 10**9))
 
     def endless() -> Iterator[object]:
         while True:
-            yield feed.take()
+            yield loader.take()
 
     return _timed(endless())
 
@@ -118,10 +122,16 @@ def loaders(folder: Path, rounds: int) -> list[dict[str, object]]:
                 programs[name](2 * processes)
                 rates[name].append(programs[name](STEPS // 4 if name == "torch" else STEPS))
         ratios = sorted(own / other for own, other in zip(rates["hpcsynapse"], rates["torch"], strict=True))
-        rows.append({
-            "processes": processes, "batch": BATCH, "rounds": rounds, "ratio": statistics.median(ratios),
-            "ratios": ratios, "images_per_s": {name: statistics.median(found) for name, found in rates.items()},
-        })  # fmt: skip
+        rows.append(
+            {
+                "processes": processes,
+                "batch": BATCH,
+                "rounds": rounds,
+                "ratio": statistics.median(ratios),
+                "ratios": ratios,
+                "images_per_s": {name: statistics.median(found) for name, found in rates.items()},
+            }
+        )
         del programs
     return rows
 
@@ -149,10 +159,12 @@ def volumes(folder: Path, rounds: int) -> dict[str, object]:
                 amounts[name].append((_read_bytes() - before) / (len(order) * width * 8))
                 del take
     return {
-        "file_MiB": samples, "taken_MiB": len(order), "rounds": rounds,
+        "file_MiB": samples,
+        "taken_MiB": len(order),
+        "rounds": rounds,
         "MB_per_s": {name: statistics.median(found) for name, found in rates.items()},
         "read_per_wanted_byte": {name: statistics.median(found) for name, found in amounts.items()},
-    }  # fmt: skip
+    }
 
 
 def _read_bytes() -> int:
@@ -167,19 +179,36 @@ def waiting(cifar: Path, folder: Path, model: str, ranks: int, processes: int) -
     spec = JobSpec(
         name=f"{model}-{ranks}-{processes}",
         train=TrainSpec(
-            strategy="single" if ranks == 1 else "allreduce", engine="ddp", model=model, data="cifar10", augment=True,
-            data_path=str(cifar), batch=batch, steps=steps, data_workers=processes, validate_every=0,
-            checkpoint_every=0, record_warmup=WARMUP,
+            strategy="single" if ranks == 1 else "allreduce",
+            engine="ddp",
+            model=model,
+            data="cifar10",
+            augment=True,
+            data_path=str(cifar),
+            batch=batch,
+            steps=steps,
+            data_workers=processes,
+            validate_every=0,
+            checkpoint_every=0,
+            record_warmup=WARMUP,
         ),
-        resources=ResourceRequest(ranks_per_node=ranks), queue=QueueOptions(scheduler="local"), launch=LaunchOptions(),
-    )  # fmt: skip
+        resources=ResourceRequest(ranks_per_node=ranks),
+        queue=QueueOptions(scheduler="local"),
+        launch=LaunchOptions(),
+    )
     run = RunDirectory.create(folder, spec)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
-                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
-    command = [sys.executable, "-m", "hpcsynapse.trainer.run", str(run.path)]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    command = [sys.executable, "-m", "hpcsynapse.job", "train", str(run.path)]
     started = [
         subprocess.Popen(command, env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(ranks)
@@ -188,11 +217,19 @@ def waiting(cifar: Path, folder: Path, model: str, ranks: int, processes: int) -
         sys.exit("a rank failed")
     shares, times = [], []
     for part in records.parts(run.timings):
-        found = np.frombuffer(part.read(), dtype=[(name, kind) for name, kind, _ in timing.FIELDS])[WARMUP:]
+        found = np.frombuffer(part.read(), dtype=[(name, kind) for name, kind, _ in timing.FIELDS])
+        found = found[(found["flags"] & timing.PAUSE) == 0][WARMUP:]
         shares.append(float(found["data"].sum() / found["total"].sum()))
         times.append(float(np.median(found["total"])))
-    return {"model": model, "ranks": ranks, "processes": processes, "batch": batch, "steps": steps - WARMUP,
-            "step_s": max(times), "waiting": max(shares)}  # fmt: skip
+    return {
+        "model": model,
+        "ranks": ranks,
+        "processes": processes,
+        "batch": batch,
+        "steps": steps - WARMUP,
+        "step_s": max(times),
+        "waiting": max(shares),
+    }
 
 
 def main() -> None:
@@ -228,8 +265,13 @@ def main() -> None:
                         print(
                             f"{model:11} {ranks:5} {processes:9} {found['step_s'] * 1e3:9.1f}  {found['waiting']:.2%}"
                         )
-    about = {"python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(),
-             "load_before": load, "images": options.images}  # fmt: skip
+    about = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpus": os.cpu_count(),
+        "load_before": load,
+        "images": options.images,
+    }
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({**about, "loaders": rows, "volumes": mapped, "steps": runs}, indent=1) + "\n")
     print(f"written to {RESULTS}")

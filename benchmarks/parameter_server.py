@@ -30,12 +30,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.secret import ensure_secret
-from hpcsynapse.spec import JobSpec, LaunchOptions, ResourceRequest
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.secret import ensure_secret
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.launch import LaunchOptions
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer.parameter_server.layout import FlatModel
 from hpcsynapse.trainer.parameter_server.servers import Servers
-from hpcsynapse.training import TrainSpec
 
 RESULTS = Path(__file__).parent / "results" / "parameter_server.json"
 SIZES, MOMENTA, GOALS = (4, 25, 100), (0.0, 0.9), {"bytes": 0.8, "workers": 0.9}
@@ -70,16 +72,29 @@ def child(*words: object) -> subprocess.Popen[bytes]:
 
 def make_run(folder: str, workers: int, **train: object) -> RunDirectory:
     spec = JobSpec(
-        name="run", resources=ResourceRequest(ranks_per_node=workers),
-        train=TrainSpec(strategy="ps-async", **train), launch=LaunchOptions(start_limit=120, wait_limit=120),
-    )  # fmt: skip
+        name="run",
+        resources=ResourceRequest(ranks_per_node=workers),
+        train=TrainSpec(strategy="ps-async", **train),
+        launch=LaunchOptions(start_limit=120, wait_limit=120),
+    )
     return RunDirectory.create(Path(folder), spec)
 
 
 def serve(run: RunDirectory, address: str, workers: int) -> subprocess.Popen[bytes]:
     hosts = ",".join(f"127.0.0.1:{number + 1}" for number in range(workers))
-    command = [sys.executable, "-m", "hpcsynapse.trainer.run", str(run.path), "--ps-hosts", address, "--worker-hosts",
-               hosts, "--job-name", "ps"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "hpcsynapse.job",
+        "train",
+        str(run.path),
+        "--ps-hosts",
+        address,
+        "--worker-hosts",
+        hosts,
+        "--job-name",
+        "ps",
+    ]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
@@ -87,8 +102,18 @@ def join(
     run: RunDirectory, address: str, model: torch.nn.Module, worker: int, workers: int
 ) -> tuple[FlatModel, Servers]:
     flat = FlatModel(model, run.load_spec().train)
-    servers = Servers([address], ensure_secret(run), flat, worker, workers, repeat=False, start_limit=120,
-                      wait_limit=120, rejoin_limit=5, alive=lambda: None)  # fmt: skip
+    servers = Servers(
+        [address],
+        ensure_secret(run),
+        flat,
+        worker,
+        workers,
+        repeat=False,
+        start_limit=120,
+        wait_limit=120,
+        rejoin_limit=5,
+        alive=lambda: None,
+    )
     if servers.empty:
         servers.give(0)
     servers.pull()
@@ -151,10 +176,13 @@ def measure_bytes(megabytes: int, momentum: float, rounds: int) -> dict[str, obj
         name: 2 * size / best([time_ for block in found for time_ in block]) / 1e9 for name, found in times.items()
     }
     return {
-        "mb": megabytes, "momentum": momentum, "gb_per_s": whole, "ratio": whole["served"] / whole["echo"],
+        "mb": megabytes,
+        "momentum": momentum,
+        "gb_per_s": whole,
+        "ratio": whole["served"] / whole["echo"],
         "blocks_gb_per_s": blocks,
         "blocks_ratio": [served / plain for served, plain in zip(blocks["served"], blocks["echo"], strict=True)],
-    }  # fmt: skip
+    }
 
 
 def rank_main(path: str, address: str, worker: int, rounds: int, count: int) -> None:
@@ -249,8 +277,10 @@ def main() -> None:
     print(f"{'MB':>4} {'momentum':>9} {'echo GB/s':>10} {'served':>8}   ratio (blocks)")
     for row in rows:
         speed, blocks = row["gb_per_s"], row["blocks_ratio"]
-        print(f"{row['mb']:4} {row['momentum']:9} {speed['echo']:10.2f} {speed['served']:8.2f}   {row['ratio']:.2f} "
-              f"({min(blocks):.2f}-{max(blocks):.2f})")  # fmt: skip
+        print(
+            f"{row['mb']:4} {row['momentum']:9} {speed['echo']:10.2f} {speed['served']:8.2f}   {row['ratio']:.2f} "
+            f"({min(blocks):.2f}-{max(blocks):.2f})"
+        )
     worlds = [measure_workers(options.rounds, options.steps) for _ in range(options.worlds)]
     shares = sorted(world["independent"] / world["served"] for world in worlds)
     print(f"two async workers: {np.median(shares):.3f} ({shares[0]:.3f}-{shares[-1]:.3f}) of two independent processes")

@@ -4,12 +4,13 @@
 
 Lab (as root): a study of `allreduce` on engine ddp at 1, 2 and 4 nodes of one rank each, whose links are limited by
 token buckets (no latency added). The model is fitted to the points of 1 and 2 nodes alone, and what it says of 4 nodes
-is compared with what they measured; so are Amdahl's law and the assumption that a step takes on 4 nodes as long as on
+is compared with what they measured; so is the assumption that a step takes on 4 nodes as long as on
 2. All nodes share this machine's cores, so that 4 ranks may compute more slowly than 2, which no model of a network
 knows: the batch is small, to keep computation short, and what computation took at 2 and 4 nodes stands in the results.
 
 Published: every curve of three points or more that is shipped (hpcsynapse/report/published.toml): each point as the
 others predict it, and the largest as all smaller ones do. Writes benchmarks/results/prediction.json.
+`published_predictions.py` beside it cuts these curves off at small numbers of ranks, for docs/prediction.md.
 """
 
 from __future__ import annotations
@@ -51,13 +52,48 @@ def measure(rate: str, repeats: int, batch: int, folder: Path) -> Curve:
     lab("up", "--nodes", "4", "--gpus", "0", "--cpus", "2", "--rate", rate)
     try:
         configuration = Path(os.environ.get("TMPDIR", "/tmp")) / f"slurm-lab-{NAME}" / "slurm.conf"
-        words = ["study", "--name", rate, "--runs", str(folder), "--scheduler", "slurm", "--nodes", "4,2,1",
-                 "--ranks-per-node", "1", "--threads", "1", "--strategy", "allreduce", "--engine", "ddp",
-                 "--model", "simple-cnn", "--batch", str(batch), "--steps", str(STEPS[rate]), "--validate-every", "0",
-                 "--checkpoint-every", "0", "--repeats", str(repeats), "--time", "5m", "--follow"]  # fmt: skip
+        words = [
+            "study",
+            "--name",
+            rate,
+            "--runs",
+            str(folder),
+            "--scheduler",
+            "slurm",
+            "--nodes",
+            "4,2,1",
+            "--ranks-per-node",
+            "1",
+            "--threads",
+            "1",
+            "--strategy",
+            "allreduce",
+            "--engine",
+            "ddp",
+            "--model",
+            "simple-cnn",
+            "--batch",
+            str(batch),
+            "--steps",
+            str(STEPS[rate]),
+            "--validate-every",
+            "0",
+            "--checkpoint-every",
+            "0",
+            "--repeats",
+            str(repeats),
+            "--time",
+            "5m",
+            "--follow",
+        ]
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_"))}
-        done = subprocess.run([sys.executable, "-m", "hpcsynapse", *words], timeout=900, capture_output=True, text=True,
-                              env={**environ, "SLURM_CONF": str(configuration)})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "hpcsynapse", *words],
+            timeout=900,
+            capture_output=True,
+            text=True,
+            env={**environ, "SLURM_CONF": str(configuration)},
+        )
         if done.returncode:
             sys.exit(f"the study at {rate} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     finally:
@@ -76,12 +112,18 @@ def held_out(curve: Curve, most: int) -> dict[str, Any]:
     time = {"measured": target.time, "predicted": row.step_time_s} if curve.seconds else {}
     measured = Forecast(curve).speedup(*_of(target))[0, 0]
     return {
-        "from_ranks": [point.ranks for point in start.observations], "ranks": target.ranks, "step_time_s": time,
-        "speedup": {"measured": float(measured), "predicted": row.speedup,
-                    "interval": [row.speedup_low, row.speedup_high]},
-        "error": float(measured / row.speedup - 1), "inside": bool(row.speedup_low <= measured <= row.speedup_high),
+        "from_ranks": [point.ranks for point in start.observations],
+        "ranks": target.ranks,
+        "step_time_s": time,
+        "speedup": {
+            "measured": float(measured),
+            "predicted": row.speedup,
+            "interval": [row.speedup_low, row.speedup_high],
+        },
+        "error": float(measured / row.speedup - 1),
+        "inside": bool(row.speedup_low <= measured <= row.speedup_high),
         "amdahl_error": None if row.amdahl_speedup is None else float(measured / row.amdahl_speedup - 1),
-    }  # fmt: skip
+    }
 
 
 def _of(point):
@@ -96,19 +138,31 @@ def of_lab(rate: str, repeats: int, batch: int) -> dict[str, Any]:
         curve = measure(rate, repeats, batch, Path(place))
     model = Forecast(curve).model
     points = [
-        {"ranks": point.ranks, "step_time_s": point.time, "compute_s": [one.level for one in point.samples],
-         "communicate_s": [one.communicate for one in point.samples]}
+        {
+            "ranks": point.ranks,
+            "step_time_s": point.time,
+            "compute_s": [one.level for one in point.samples],
+            "communicate_s": [one.communicate for one in point.samples],
+        }
         for point in curve.observations
-    ]  # fmt: skip
+    ]
     step = {point.ranks: point.time for point in curve.observations}
     return {
-        "rate": rate, "repeats": repeats, "batch": batch, "steps": STEPS[rate], "points": points,
-        "load": [load_before, os.getloadavg()[0]], **held_out(curve, 2),
+        "rate": rate,
+        "repeats": repeats,
+        "batch": batch,
+        "steps": STEPS[rate],
+        "points": points,
+        "load": [load_before, os.getloadavg()[0]],
+        **held_out(curve, 2),
         "same_step_error": step[2] / step[4] - 1,
-        "all_points": {"alpha_s": float(model.alpha[0, 1]),
-                       "bytes_per_s": (curve.observations[-1].samples[0].gradient_bytes or 0) / model.beta[0, 1]
-                       if model.beta[0, 1] else None},
-    }  # fmt: skip
+        "all_points": {
+            "alpha_s": float(model.alpha[0, 1]),
+            "bytes_per_s": (curve.observations[-1].samples[0].gradient_bytes or 0) / model.beta[0, 1]
+            if model.beta[0, 1]
+            else None,
+        },
+    }
 
 
 def of_published() -> list[dict[str, Any]]:
@@ -127,31 +181,48 @@ def of_published() -> list[dict[str, Any]]:
                 continue
             errors = [Forecast(curve).left_out(point) for point in curve.observations]
             ranks = sorted(point.ranks for point in points)
-            found.append({
-                "name": name, "source": source, "model": model, "batch": batch, "collective": curve.collective,
-                "left_out": [{"ranks": point.ranks, "error": own, "amdahl_error": amdahl, "usl_error": usl}
-                             for point, (own, amdahl, usl) in zip(curve.observations, errors, strict=True)],
-                "largest": held_out(curve, ranks[-2]),
-            })  # fmt: skip
+            found.append(
+                {
+                    "name": name,
+                    "source": source,
+                    "model": model,
+                    "batch": batch,
+                    "collective": curve.collective,
+                    "left_out": [
+                        {"ranks": point.ranks, "error": own, "amdahl_error": amdahl, "usl_error": usl}
+                        for point, (own, amdahl, usl) in zip(curve.observations, errors, strict=True)
+                    ],
+                    "largest": held_out(curve, ranks[-2]),
+                }
+            )
     return found
 
 
 def show(document: dict[str, Any]) -> None:
     for row in document.get("lab", []):
         times = row["step_time_s"]
-        print(f"{row['rate']:8} 1, 2 -> 4 nodes: step {times['measured'] * 1e3:.1f} ms measured, "
-              f"{times['predicted'] * 1e3:.1f} ms predicted, error {row['error']:+.1%} (Amdahl "
-              f"{row['amdahl_error']:+.1%}, same step {row['same_step_error']:+.1%}), "
-              f"{'inside' if row['inside'] else 'outside'} the interval")  # fmt: skip
+        print(
+            f"{row['rate']:8} 1, 2 -> 4 nodes: step {times['measured'] * 1e3:.1f} ms measured, "
+            f"{times['predicted'] * 1e3:.1f} ms predicted, error {row['error']:+.1%} "
+            f"(same step {row['same_step_error']:+.1%}), "
+            f"{'inside' if row['inside'] else 'outside'} the interval"
+        )
         for point in row["points"]:
-            print(f"    {point['ranks']} ranks: step {point['step_time_s'] * 1e3:.1f} ms, computation "
-                  f"{', '.join(f'{1e3 * level:.1f}' for level in point['compute_s'])} ms")  # fmt: skip
+            print(
+                f"    {point['ranks']} ranks: step {point['step_time_s'] * 1e3:.1f} ms, computation "
+                f"{', '.join(f'{1e3 * level:.1f}' for level in point['compute_s'])} ms"
+            )
     for row in document.get("published", []):
-        each = ", ".join(f"{one['ranks']}: " + ("-" if one["error"] is None else f"{one['error']:+.1%}")
-                         for one in row["left_out"])  # fmt: skip
+        each = ", ".join(f"{one['ranks']}: {_percent(one['error'])}" for one in row["left_out"])
         last = row["largest"]
-        print(f"{row['source']}, {row['model']}, batch {row['batch']}: left out {each}; largest from all smaller: "
-              f"{last['error']:+.1%} (Amdahl {last['amdahl_error']:+.1%})")  # fmt: skip
+        print(
+            f"{row['source']}, {row['model']}, batch {row['batch']}: left out {each}; largest from all smaller: "
+            f"{_percent(last['error'])} (Amdahl {_percent(last['amdahl_error'])})"
+        )
+
+
+def _percent(error: float | None) -> str:
+    return "-" if error is None else f"{error:+.1%}"
 
 
 def main() -> None:

@@ -97,11 +97,15 @@ def measure() -> list[dict[str, object]]:
                 seconds[name].append(variant(Path(folder)))
                 sizes[name] = sum(path.stat().st_size for path in Path(folder).iterdir()) / STEPS
     return [
-        {"name": name, "microseconds": round(statistics.median(times) / STEPS * 1e6, 3),
-         "fastest": round(min(times) / STEPS * 1e6, 3), "slowest": round(max(times) / STEPS * 1e6, 3),
-         "bytes": round(sizes[name], 1)}
+        {
+            "name": name,
+            "microseconds": round(statistics.median(times) / STEPS * 1e6, 3),
+            "fastest": round(min(times) / STEPS * 1e6, 3),
+            "slowest": round(max(times) / STEPS * 1e6, 3),
+            "bytes": round(sizes[name], 1),
+        }
         for name, times in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 def main() -> None:
@@ -112,8 +116,15 @@ def main() -> None:
         print(f"{row['name']:<36} {row['microseconds']:>7} {row['fastest']:>8} {row['slowest']:>8} {row['bytes']:>6}")
     RESULTS.parent.mkdir(exist_ok=True)
     machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
-    document = {"benchmark": "recorder", "time": time.time(), "machine": machine, "steps": STEPS, "rounds": ROUNDS,
-                "goal_microseconds": GOAL_MICROSECONDS, "results": results}  # fmt: skip
+    document = {
+        "benchmark": "recorder",
+        "time": time.time(),
+        "machine": machine,
+        "steps": STEPS,
+        "rounds": ROUNDS,
+        "goal_microseconds": GOAL_MICROSECONDS,
+        "results": results,
+    }
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     print(f"goal: at most {GOAL_MICROSECONDS} us; written: {RESULTS}")
 

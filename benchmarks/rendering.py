@@ -13,20 +13,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hpcsynapse.placement import lay_out
-from hpcsynapse.render import render
-from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest, TrainSpec
+from hpcsynapse.job.placement import lay_out
+from hpcsynapse.spec.job import JobSpec, TrainSpec
+from hpcsynapse.spec.launch import LaunchOptions
+from hpcsynapse.spec.queue import QueueOptions
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.submission.render import render
 
 RESULTS = Path(__file__).parent / "results" / "rendering.json"
 
 
 def description(number: int, nodes: int, gpus: int) -> JobSpec:
     return JobSpec(
-        name=f"job-{number}", workdir="/work", resources=ResourceRequest(nodes=nodes, gpus=gpus, cpus=8),
+        name=f"job-{number}",
+        workdir="/work",
+        resources=ResourceRequest(nodes=nodes, gpus=gpus, cpus=8),
         queue=QueueOptions(scheduler="slurm", partition="gpu", comment=f'point "{number}"'),
         launch=LaunchOptions(launcher="srun", env={"A": "b c"}, modules=("cuda",)),
         train=TrainSpec(strategy="allreduce", engine="ddp", seed=number),
-    )  # fmt: skip
+    )
 
 
 def timed(work: Callable[[], object], repeats: int = 5) -> float:

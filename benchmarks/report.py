@@ -4,7 +4,8 @@ Run: python benchmarks/report.py [--scratch FOLDER] [--quick]. Prints a table an
 Two data sets are generated, one after the other: 200 runs x 64 ranks x 1,000 steps (4 strategies x 10 models x 5
 repeats), and 1 run x 1,024 ranks x 10,000 steps; 4 GB of disk are needed for the larger one with its CSV files. pandas
 and polars read CSV files of the same records, one a run and as `hpcsynapse records RUN --csv` prints them, and compute
-step times (median over steps of the maximum over ranks) and speedups, without intervals, phases, epochs and checks.
+step times (median over steps of the maximum over ranks) and speedups (of samples by the time of all steps), without
+intervals, phases, epochs and checks.
 Their tables must agree with that of the report. Where they are not installed (extra `dev`) the comparison is left out.
 
 Seconds contain the start of the interpreter and of the libraries, and are the least of three rounds, in each of which
@@ -34,8 +35,8 @@ from typing import Any
 import numpy as np
 
 from hpcsynapse.cli.records import COLUMNS
-from hpcsynapse.records import merge
 from hpcsynapse.report.loading import DTYPE
+from hpcsynapse.runs.records import merge
 from hpcsynapse.timing import StepRecorder
 
 RESULTS = Path(__file__).parent / "results" / "report.json"
@@ -66,9 +67,9 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.csv")):
     data = pandas.read_csv(path, usecols=["step", "total", "samples", "flags"], engine="c")
     steps = data[data["flags"] == 0].groupby("step").agg(slowest=("total", "max"), samples=("samples", "sum"))
     strategy, model, _ = path.stem.split("_")
-    found.append((strategy, model, steps["slowest"].median(), steps["samples"].median()))
-runs = pandas.DataFrame(found, columns=["strategy", "model", "time", "samples"])
-runs["rate"] = runs["samples"] / runs["time"]
+    rate = steps["samples"].sum() / steps["slowest"].sum()
+    found.append((strategy, model, steps["slowest"].median(), rate))
+runs = pandas.DataFrame(found, columns=["strategy", "model", "time", "rate"])
 points = numpy.exp(numpy.log(runs.set_index(["strategy", "model"])[["time", "rate"]]).groupby(level=[0, 1]).mean())
 points["speedup"] = points["rate"] / points["rate"].loc["allreduce"].reindex(points.index, level=1)
 print(points.rename(columns={"time": "step_time_s"}).to_csv())
@@ -81,8 +82,9 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.csv")):
     steps = pl.scan_csv(path).filter(pl.col("flags") == 0).group_by("step").agg(
         pl.col("total").max(), pl.col("samples").sum())
     found.append(steps.select(pl.lit(strategy).alias("strategy"), pl.lit(model).alias("model"),
-                              pl.col("total").median().alias("time"), pl.col("samples").median()))
-runs = pl.concat(pl.collect_all(found)).with_columns((pl.col("samples") / pl.col("time")).alias("rate"))
+                              pl.col("total").median().alias("time"),
+                              (pl.col("samples").sum() / pl.col("total").sum()).alias("rate")))
+runs = pl.concat(pl.collect_all(found))
 points = runs.group_by("strategy", "model").agg(pl.col("time").log().mean().exp(), pl.col("rate").log().mean().exp())
 base = points.filter(pl.col("strategy") == "allreduce").select("model", pl.col("rate").alias("base"))
 points = points.join(base, on="model").with_columns((pl.col("rate") / pl.col("base")).alias("speedup"))
@@ -117,8 +119,9 @@ class Case:
 
     def each(self) -> Iterator[tuple[str, str, int]]:
         """Yield strategy, model and repeat of every run."""
-        yield from itertools.product(self.strategies, [f"m{model}" for model in range(self.models)],
-                                     range(self.repeats))  # fmt: skip
+        yield from itertools.product(
+            self.strategies, [f"m{model}" for model in range(self.models)], range(self.repeats)
+        )
 
 
 CASES = (Case(tuple(STRATEGIES), 10, 5, 64, 1000), Case((BASELINE,), 1, 1, 1024, 10_000))
@@ -126,12 +129,12 @@ QUICK = (Case(tuple(STRATEGIES), 2, 2, 8, 200), Case((BASELINE,), 1, 1, 64, 1000
 
 
 def records(rng: np.random.Generator, steps: int, step_time: float) -> Any:
-    """Return the records of one rank: step times with 3 % noise, 100 steps an epoch."""
+    """Return the records of one rank: step times with 3 % noise, one after another, 100 steps an epoch."""
     found = np.zeros(steps, DTYPE)
     found["step"] = np.arange(steps)
     found["epoch"] = found["step"] // 100
     found["total"] = step_time * (1 + 0.03 * rng.standard_normal(steps))
-    found["start"] = np.round(1.7e9 + np.cumsum(found["total"], dtype=np.float64), 6)
+    found["start"] = 1.7e9 + np.cumsum(found["total"], dtype=np.float64) - found["total"]
     for phase, share in (("data", 0.05), ("forward", 0.3), ("backward", 0.5), ("communicate", 0.1), ("update", 0.05)):
         found[phase] = found["total"] * share
     found["samples"], found["loss"], found["staleness"] = 32, 1.0, -1
@@ -145,11 +148,11 @@ def write_run(case: Case, which: tuple[str, str, int], folder: Path, table: Path
     os.environ["WORLD_SIZE"] = str(case.ranks)
     rng = np.random.default_rng([sum(model.encode()), repeat, len(strategy)])
     level = STRATEGIES[strategy] * float(np.exp(rng.normal(0, 0.02)))
+    own = records(rng, case.steps, level)  # of every rank: they wait for one another
     with table.open("wb") if table else io.BytesIO() as text:
         for rank in range(case.ranks):
             with StepRecorder(folder, rank=rank, strategy=strategy, engine="ddp", model=model, data="d") as recorder:
                 path = recorder.path
-            own = records(rng, case.steps, level)
             with path.open("ab") as file:
                 own.tofile(file)
             if table:
@@ -161,8 +164,10 @@ def write_csv(file: Any, rank: int, own: Any) -> None:
     import polars
 
     who = {"rank": rank, "host": "node", "attempt": "0"}
-    columns = [np.ascontiguousarray(own[name]) if name in own.dtype.names else polars.lit(who[name]).alias(name)
-               for name in COLUMNS]  # fmt: skip
+    columns = [
+        np.ascontiguousarray(own[name]) if name in own.dtype.names else polars.lit(who[name]).alias(name)
+        for name in COLUMNS
+    ]
     arrays = {name: column for name, column in zip(COLUMNS, columns, strict=True) if name not in who}
     polars.DataFrame(arrays).with_columns(columns[:3]).select(COLUMNS).write_csv(file, include_header=rank == 0)
 
@@ -185,8 +190,9 @@ def table_of(output: str) -> dict[tuple[str, str], tuple[float, float]]:
 def check(name: str, output: str, wanted: dict[tuple[str, str], tuple[float, float]]) -> None:
     """Raise SystemExit when a table is not the one that the report printed."""
     found = table_of(output)
-    if found.keys() != wanted.keys() or not np.allclose([found[key] for key in wanted], list(wanted.values()),
-                                                       rtol=TOLERANCE):  # fmt: skip
+    if found.keys() != wanted.keys() or not np.allclose(
+        [found[key] for key in wanted], list(wanted.values()), rtol=TOLERANCE
+    ):
         raise SystemExit(f"{name} and the report disagree:\n{found}\n{wanted}")
 
 
@@ -202,8 +208,16 @@ def rounds(case: Case, programs: dict[str, tuple[str, ...]]) -> list[dict[str, A
         check(name, found[0]["output"], wanted)
         seconds = [round(one["seconds"], 3) for one in found]
         megabytes = round(max(one["megabytes"] for one in found), 1)
-        results.append({"name": name, "case": str(case), "records": case.records, "seconds": min(seconds),
-                        "all_seconds": seconds, "megabytes": megabytes})  # fmt: skip
+        results.append(
+            {
+                "name": name,
+                "case": str(case),
+                "records": case.records,
+                "seconds": min(seconds),
+                "all_seconds": seconds,
+                "megabytes": megabytes,
+            }
+        )
         print(f"{name:<28} {case!s:<30} {case.records:>11,} {min(seconds):>9.2f} {megabytes:>9.0f}", flush=True)
     return results
 
@@ -239,8 +253,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
             results += of_case(case, Path(scratch), libraries)
     if not options.quick:
-        machine = {"python": platform.python_version(), "numpy": np.__version__, "cpus": os.cpu_count(),
-                   **{name: version(name) for name in libraries}}  # fmt: skip
+        machine = {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "cpus": os.cpu_count(),
+            **{name: version(name) for name in libraries},
+        }
         RESULTS.parent.mkdir(exist_ok=True)
         document = {"benchmark": "report", "time": time.time(), "machine": machine, "goals": GOALS, "results": results}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")

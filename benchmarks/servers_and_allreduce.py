@@ -55,17 +55,22 @@ def measure(environment: dict[str, str], folder: Path, strategy: str, nodes: int
         "--model", arguments.model, "--data", "synthetic", "--set", "train.data_args={shape=[1,28,28],samples=8192}",
         "--batch", "32", "--steps", str(arguments.steps), "--epochs", "999", "--threads", "1", "--name", name,
         "--validate-every", "0", "--checkpoint-every", "0", "--record-warmup", "3", "--time", "20m", *servers,
-    )  # fmt: skip
+    )  # fmt: skip  # a command line
     (point,) = json.loads(command(environment, folder, "report", name, "--json"))
-    hosts = json.loads(command(environment, folder, "report", name, "--traffic", "--json"))
+    hosts = json.loads(command(environment, folder, "report", "traffic", name, "--json"))
     samples = nodes * 32
     return {
-        "strategy": strategy, "nodes": nodes, "samples_per_s": point["throughput"], "step_time_s": point["step_time_s"],
-        **{f"busiest_node_{way}_mb_per_step": max(one[f"{way}_bytes_per_sample"] for one in hosts) * samples / 1e6
-           for way in ("sent", "received")},
+        "strategy": strategy,
+        "nodes": nodes,
+        "samples_per_s": point["throughput"],
+        "step_time_s": point["step_time_s"],
+        **{
+            f"busiest_node_{way}_mb_per_step": max(one[f"{way}_bytes_per_sample"] for one in hosts) * samples / 1e6
+            for way in ("sent", "received")
+        },
         **{f"busiest_node_{way}_mb_s": max(one[f"{way}_mb_s"] for one in hosts) for way in ("sent", "received")},
         "all_nodes_sent_mb_per_step": sum(one["sent_bytes_per_sample"] for one in hosts) * samples / 1e6,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -94,10 +99,16 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     about = {
-        "command": "python benchmarks/servers_and_allreduce.py", "model": arguments.model, "batch_per_rank": 32,
-        "steps": arguments.steps, "machine": platform.platform(), "cores": os.cpu_count(), "load_before": load,
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rows": rows,
-    }  # fmt: skip
+        "command": "python benchmarks/servers_and_allreduce.py",
+        "model": arguments.model,
+        "batch_per_rank": 32,
+        "steps": arguments.steps,
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "load_before": load,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "rows": rows,
+    }
     (RESULTS / "servers_and_allreduce.json").write_text(json.dumps(about, indent=1) + "\n")
 
 

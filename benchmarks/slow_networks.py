@@ -54,13 +54,17 @@ def methods(model: str) -> dict[str, dict[str, Any]]:
 
 
 def job(strategy: str, exchange: dict[str, Any], ranks: int, **train: Any):
-    from hpcsynapse.spec import JobSpec, QueueOptions, ResourceRequest
-    from hpcsynapse.training import ExchangeOptions, TrainSpec
+    from hpcsynapse.spec.job import JobSpec
+    from hpcsynapse.spec.queue import QueueOptions
+    from hpcsynapse.spec.resources import ResourceRequest
+    from hpcsynapse.spec.training import ExchangeOptions, TrainSpec
 
     return JobSpec(
-        resources=ResourceRequest(ranks_per_node=ranks), queue=QueueOptions(scheduler="local"),
-        train=TrainSpec(strategy=strategy, engine="ddp", **train), exchange=ExchangeOptions(**exchange),
-    )  # fmt: skip
+        resources=ResourceRequest(ranks_per_node=ranks),
+        queue=QueueOptions(scheduler="local"),
+        train=TrainSpec(strategy=strategy, engine="ddp", **train),
+        exchange=ExchangeOptions(**exchange),
+    )
 
 
 def started(spec, model, engine, identity, recorder):
@@ -121,13 +125,13 @@ def measure_rank(model: str, rounds: int, folder: Path) -> None:
     """Measure on one rank and write the times of all blocks."""
     import torch
 
+    from hpcsynapse.job.discovery import RankIdentity
     from hpcsynapse.timing import StepRecorder
     from hpcsynapse.trainer import engines
     from hpcsynapse.trainer.data.synthetic import SyntheticDataset
-    from hpcsynapse.trainer.identity import Identity
     from hpcsynapse.trainer.traffic import Traffic
 
-    identity = Identity.from_environ()
+    identity = RankIdentity.from_environ()
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[identity.rank % os.cpu_count()]})
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -174,9 +178,15 @@ def speed(model: str, rounds: int, chosen: dict[str, dict[str, Any]]) -> list[di
         ranks = []
         for rank in range(2):
             environment = {
-                "RANK": rank, "WORLD_SIZE": 2, "NODE_RANK": rank, "HPCSYNAPSE_NODES": 2, "OMP_NUM_THREADS": 1,
-                "MASTER_ADDR": f"{subnet}.1", "MASTER_PORT": 29600, "GLOO_SOCKET_IFNAME": "eth0",
-            }  # fmt: skip
+                "RANK": rank,
+                "WORLD_SIZE": 2,
+                "NODE_RANK": rank,
+                "HPCSYNAPSE_NODES": 2,
+                "OMP_NUM_THREADS": 1,
+                "MASTER_ADDR": f"{subnet}.1",
+                "MASTER_PORT": 29600,
+                "GLOO_SOCKET_IFNAME": "eth0",
+            }
             own = ["env", *(f"{key}={value}" for key, value in environment.items()), *words, "--folder", place]
             ranks.append(subprocess.Popen([LAB / "node", "exec", str(rank + 1), "--lab", NAME, *own]))
         finish(ranks)
@@ -185,11 +195,17 @@ def speed(model: str, rounds: int, chosen: dict[str, dict[str, Any]]) -> list[di
     for name, options in chosen.items():
         every = found[0]["every"][name]
         apart, own_time = (max(best_decile(one["times"][key], every) for one in found) for key in ("apart", name))
-        rows.append({
-            "model": model, "method": name, "efficiency": round(apart / own_time, 3),
-            "apart_ms": round(apart * 1e3, 2), "step_ms": round(own_time * 1e3, 2),
-            "sent_mb_per_step": round(max(one["sent"][name] for one in found) / 1e6, 3), "options": options,
-        })  # fmt: skip
+        rows.append(
+            {
+                "model": model,
+                "method": name,
+                "efficiency": round(apart / own_time, 3),
+                "apart_ms": round(apart * 1e3, 2),
+                "step_ms": round(own_time * 1e3, 2),
+                "sent_mb_per_step": round(max(one["sent"][name] for one in found) / 1e6, 3),
+                "options": options,
+            }
+        )
     return rows
 
 
@@ -224,30 +240,36 @@ ACCURACY = {
     "overlapped:8": {"strategy": "local-sgd", "average_every": 8, "overlap": True},
     "overlapped:16 fp16": {"strategy": "local-sgd", "average_every": 16, "overlap": True, "compression": "fp16"},
     "overlapped:8, 1 synchronous epoch": {
-        "strategy": "local-sgd", "average_every": 8, "overlap": True, "synchronous_steps": 22,
+        "strategy": "local-sgd",
+        "average_every": 8,
+        "overlap": True,
+        "synchronous_steps": 22,
     },
     "overlapped:4, 3 synchronous epochs": {
-        "strategy": "local-sgd", "average_every": 4, "overlap": True, "synchronous_steps": 66,
+        "strategy": "local-sgd",
+        "average_every": 4,
+        "overlap": True,
+        "synchronous_steps": 66,
     },
     "overlapped:1 fp16": {"strategy": "local-sgd", "average_every": 1, "overlap": True, "compression": "fp16"},
-}  # fmt: skip
+}
 
 
 def train_rank(seeds: range, chosen: list[str], epochs: int, folder: Path) -> None:
     """Train the methods with every seed on one rank; rank 0 writes the accuracies."""
     import torch
 
+    from hpcsynapse.job.discovery import RankIdentity
     from hpcsynapse.timing import StepRecorder
     from hpcsynapse.trainer import data, engines
-    from hpcsynapse.trainer.identity import Identity
 
-    identity = Identity.from_environ()
+    identity = RankIdentity.from_environ()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     cpu = torch.device("cpu")
     engine = engines.create("ddp", identity, cpu, 120, 300)
     engine.start()
-    single = engines.create("none", Identity(), cpu, 120, 120)
+    single = engines.create("none", RankIdentity(), cpu, 120, 120)
     digits = data.load("digits", None, {"size": 32})
     found: dict[str, list[float]] = {name: [] for name in ACCURACY if name in chosen}
     with StepRecorder(folder / "timings", rank=engine.rank) as recorder:
@@ -257,7 +279,7 @@ def train_rank(seeds: range, chosen: list[str], epochs: int, folder: Path) -> No
                 alone = options["strategy"] == "single"
                 if alone and engine.rank:
                     continue
-                own = (single, Identity()) if alone else (engine, identity)
+                own = (single, RankIdentity()) if alone else (engine, identity)
                 found[name].append(accuracy(options, seed, epochs, digits, *own, recorder))
     if engine.rank == 0:
         (folder / "accuracy.json").write_text(json.dumps(found))
@@ -277,8 +299,15 @@ def accuracy(options: dict[str, Any], seed: int, epochs: int, digits, engine, id
     exchange = {key: value for key, value in options.items() if key != "strategy"}
     batch = 2 * BATCH // engine.size
     shards = Shards(len(digits.train), batch, rank=engine.rank, ranks=engine.size, seed=seed, mode="strided")
-    spec = job(options["strategy"], exchange, engine.size, batch=batch, lr=0.05, weight_decay=1e-4,
-               milestones=(shards.steps * epochs * 2 // 3,))  # fmt: skip
+    spec = job(
+        options["strategy"],
+        exchange,
+        engine.size,
+        batch=batch,
+        lr=0.05,
+        weight_decay=1e-4,
+        milestones=(shards.steps * epochs * 2 // 3,),
+    )
     torch.manual_seed(seed)
     model = models.create("resnet56", {"n": 1}, digits.shape, digits.classes)
     strategy, schedule = started(spec, model, engine, identity, recorder), Schedule(spec.train, engine.size)
@@ -287,7 +316,7 @@ def accuracy(options: dict[str, Any], seed: int, epochs: int, digits, engine, id
         schedule.apply(strategy.optimizer, step)
         strategy.step(*digits.train.batch(shards.indices(*divmod(step, shards.steps))))
     strategy.finish(lambda: None)
-    result = strategy.evaluate(digits.validation, engine.device, lambda: None)
+    result = strategy.evaluate(digits.validation, engine.device, lambda: False)
     return float(result["accuracy"])
 
 
@@ -297,11 +326,28 @@ def accuracies(seeds: range, chosen: list[str], epochs: int) -> list[dict[str, A
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as place:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                       "MASTER_PORT": str(port)}  # fmt: skip
-        words = [sys.executable, __file__, "--rank-of", "accuracy", "--seeds", str(len(seeds)), "--first-seed",
-                 str(seeds.start), "--epochs", str(epochs), "--folder", place,
-                 *[word for name in chosen for word in ("--method", name)]]  # fmt: skip
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        words = [
+            sys.executable,
+            __file__,
+            "--rank-of",
+            "accuracy",
+            "--seeds",
+            str(len(seeds)),
+            "--first-seed",
+            str(seeds.start),
+            "--epochs",
+            str(epochs),
+            "--folder",
+            place,
+            *[word for name in chosen for word in ("--method", name)],
+        ]
         finish([subprocess.Popen(words, env={**environment, "RANK": str(rank)}) for rank in range(2)])
         found = json.loads((Path(place) / "accuracy.json").read_text())
     rows = []
@@ -319,11 +365,15 @@ def accuracies(seeds: range, chosen: list[str], epochs: int) -> list[dict[str, A
 
 def show(document: dict[str, Any]) -> None:
     for row in document.get("speed", []):
-        print(f"{row['model']:11} {row['method']:20} {row['efficiency']:6.3f}  {row['apart_ms']:7.1f} "
-              f"{row['step_ms']:7.1f} ms  {row['sent_mb_per_step']:6.2f} MB")  # fmt: skip
+        print(
+            f"{row['model']:11} {row['method']:20} {row['efficiency']:6.3f}  {row['apart_ms']:7.1f} "
+            f"{row['step_ms']:7.1f} ms  {row['sent_mb_per_step']:6.2f} MB"
+        )
     for row in itertools.chain(*(rows for name, rows in document.items() if name.startswith("accuracy"))):
-        print(f"{row['method']:34} {row['mean']:.4f} +- {row['standard_error']:.4f}  "
-              f"{'' if row['within_one_standard_error'] else 'below ddp'}")  # fmt: skip
+        print(
+            f"{row['method']:34} {row['mean']:.4f} +- {row['standard_error']:.4f}  "
+            f"{'' if row['within_one_standard_error'] else 'below ddp'}"
+        )
 
 
 def main() -> None:
@@ -349,9 +399,13 @@ def main() -> None:
     import torch
 
     document |= {
-        "python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(), "goals": GOALS,
-        "rate": RATE, "batch": BATCH,
-    }  # fmt: skip
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpus": os.cpu_count(),
+        "goals": GOALS,
+        "rate": RATE,
+        "batch": BATCH,
+    }
     if "speed" in parts:
         lab("up", "--nodes", "2", "--gpus", "0", "--cpus", "2", "--rate", RATE)
         try:

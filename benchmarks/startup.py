@@ -23,10 +23,20 @@ COMMANDS = {
     "import click": [sys.executable, "-c", "import click"],
     "import click, jinja2": [sys.executable, "-c", "import click, jinja2"],
     "hpcsynapse --help": [sys.executable, "-m", "hpcsynapse", "--help"],
-    "hpcsynapse render": [sys.executable, "-m", "hpcsynapse", "render", "--scheduler", "slurm", "--nodes", "4",
-                          "--gpus", "4"],
+    "hpcsynapse render": [
+        sys.executable,
+        "-m",
+        "hpcsynapse",
+        "render",
+        "--scheduler",
+        "slurm",
+        "--nodes",
+        "4",
+        "--gpus",
+        "4",
+    ],
     "hpcsynapse status": [sys.executable, "-m", "hpcsynapse", "status"],
-}  # fmt: skip
+}
 
 
 def once(command: list[str], folder: str) -> float:
@@ -48,12 +58,20 @@ def main() -> None:
     rows = []
     for name, values in times.items():
         ratios = [value / base for value, base in zip(values[1:], times["import click"][1:], strict=True)]
-        rows.append({"command": name, "median_s": statistics.median(values[1:]), "min_s": min(values[1:]),
-                     "ratio_to_import_click": statistics.median(ratios)})  # fmt: skip
+        rows.append(
+            {
+                "command": name,
+                "median_s": statistics.median(values[1:]),
+                "min_s": min(values[1:]),
+                "ratio_to_import_click": statistics.median(ratios),
+            }
+        )
     print(f"{'command':24} {'median ms':>10} {'min ms':>8} {'ratio':>6}")
     for row in rows:
-        print(f"{row['command']:24} {row['median_s'] * 1e3:10.1f} {row['min_s'] * 1e3:8.1f} "
-              f"{row['ratio_to_import_click']:6.2f}")  # fmt: skip
+        print(
+            f"{row['command']:24} {row['median_s'] * 1e3:10.1f} {row['min_s'] * 1e3:8.1f} "
+            f"{row['ratio_to_import_click']:6.2f}"
+        )
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"rounds": rounds, "python": sys.version.split()[0], "rows": rows}, indent=1) + "\n")
 

@@ -75,21 +75,22 @@ def built_in(engine, digits, device, folder: Path):
     """Return a function that lets the trainer's own loop make n steps and returns their times (s)."""
     import torch
 
-    from hpcsynapse import records, timing
-    from hpcsynapse.rundir import RunDirectory
-    from hpcsynapse.spec import JobSpec
+    from hpcsynapse import timing
+    from hpcsynapse.runs import records
+    from hpcsynapse.runs.directory import RunDirectory
+    from hpcsynapse.spec.job import JobSpec
+    from hpcsynapse.spec.training import TrainSpec
     from hpcsynapse.trainer import models, optim, strategies
     from hpcsynapse.trainer.checkpoint import Checkpoints
     from hpcsynapse.trainer.clock import StepClock
     from hpcsynapse.trainer.control import Control
-    from hpcsynapse.trainer.data.feed import Feed
+    from hpcsynapse.trainer.data.loader import BatchLoader
     from hpcsynapse.trainer.data.sharding import Shards
     from hpcsynapse.trainer.loop import Loop
     from hpcsynapse.trainer.objective import Objective
     from hpcsynapse.trainer.reporter import Reporter
     from hpcsynapse.trainer.traffic import Traffic
     from hpcsynapse.trainer.watchdog import Watchdog
-    from hpcsynapse.training import TrainSpec
 
     torch.manual_seed(0)
     model = models.create("simple-cnn", {})
@@ -103,12 +104,19 @@ def built_in(engine, digits, device, folder: Path):
     strategy = strategies.strategy_class("allreduce")(engine, JobSpec(train=train), engine.identity)
     strategy.prepare(model, optim.make_optimizer(train, model.parameters()), Objective(model), clock, None)
     loop = Loop(
-        train=train, strategy=strategy, data=digits, device=device, clock=clock,
-        feed=Feed(digits.train, train, engine.rank, device),
+        train=train,
+        strategy=strategy,
+        data=digits,
+        device=device,
+        clock=clock,
+        loader=BatchLoader(digits.train, train, engine.rank, device),
         shards=Shards(len(digits.train), BATCH, rank=engine.rank, ranks=RANKS, seed=0),
-        checkpoints=Checkpoints(run.checkpoints, 1), reporter=reporter, control=Control(engine, reporter),
-        watchdog=watchdog, wait_limit=300,
-    )  # fmt: skip
+        checkpoints=Checkpoints(run.checkpoints, 1),
+        reporter=reporter,
+        control=Control(engine, reporter),
+        watchdog=watchdog,
+        wait_limit=300,
+    )
 
     def steps(count: int) -> list[float]:
         loop.total = loop.progress.step + count
@@ -116,7 +124,8 @@ def built_in(engine, digits, device, folder: Path):
         loop.run()
         clock.drain()
         part = next(part for part in records.parts(run.timings) if part.header["rank"] == engine.rank)
-        steps = np.frombuffer(part.read(), dtype=[(name, kind) for name, kind, _ in timing.FIELDS])[first:]
+        steps = np.frombuffer(part.read(), dtype=[(name, kind) for name, kind, _ in timing.FIELDS])
+        steps = steps[(steps["flags"] & timing.PAUSE) == 0][first:]
         # From one begin to the next, so that what the loop does between records is counted too.
         starts = np.append(steps["start"], steps["start"][-1] + steps["total"][-1])
         return [float(value) for value in np.diff(starts)]
@@ -128,19 +137,20 @@ def rank_main(engine_name: str, rounds: int, count: int, folder: Path) -> None:
     """Measure on one rank; rank 0 prints the times as JSON."""
     import torch
 
+    from hpcsynapse.job.discovery import RankIdentity
     from hpcsynapse.trainer import data, engines
-    from hpcsynapse.trainer.identity import Identity
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     device = torch.device("cpu")
-    engine = engines.create(engine_name, Identity.from_environ(), device, 120, 120)
+    engine = engines.create(engine_name, RankIdentity.from_environ(), device, 120, 120)
     engine.start()
     digits = data.load("digits", None, {})
     programs = {
-        "hand": hand_written(engine_name, digits, device), "trainer": built_in(engine, digits, device, folder),
+        "hand": hand_written(engine_name, digits, device),
+        "trainer": built_in(engine, digits, device, folder),
         "control": hand_written(engine_name, digits, device),
-    }  # fmt: skip
+    }
     times: dict[str, list[list[float]]] = {name: [] for name in programs}
     for _, steps in programs.items():
         steps(WARMUP)
@@ -161,12 +171,27 @@ def measure(engine: str, rounds: int, count: int) -> dict[str, float]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, "--rank-of", engine, "--rounds", str(rounds), "--steps", str(count),
-                   "--folder", folder]  # fmt: skip
+        command = [
+            sys.executable,
+            __file__,
+            "--rank-of",
+            engine,
+            "--rounds",
+            str(rounds),
+            "--steps",
+            str(count),
+            "--folder",
+            folder,
+        ]
         environment = {
-            **os.environ, "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port), "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        }  # fmt: skip
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "WORLD_SIZE": str(RANKS),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        }
         if engine == "ddp":
             ranks = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}) for rank in range(RANKS)]
             codes = [rank.wait(900) for rank in ranks]
@@ -183,10 +208,16 @@ def summary(engine: str, worlds: list[dict[str, float]], rounds: int, count: int
     """Return best-decile times (median over worlds) and the ratios of all worlds."""
     ratios = {name: sorted(world["hand"] / world[name] for world in worlds) for name in ("trainer", "control")}
     return {
-        "engine": engine, "ranks": RANKS, "batch": BATCH, "rounds": rounds, "steps": count, "ratios": ratios,
+        "engine": engine,
+        "ranks": RANKS,
+        "batch": BATCH,
+        "rounds": rounds,
+        "steps": count,
+        "ratios": ratios,
         "best_decile_s": {name: float(np.median([world[name] for world in worlds])) for name in worlds[0]},
-        "ratio": float(np.median(ratios["trainer"])), "control": float(np.median(ratios["control"])),
-    }  # fmt: skip
+        "ratio": float(np.median(ratios["trainer"])),
+        "control": float(np.median(ratios["control"])),
+    }
 
 
 def main() -> None:
@@ -209,8 +240,10 @@ def main() -> None:
     rows = [summary(engine, worlds[engine], options.rounds, options.steps) for engine in engines]
     print(f"{'engine':10} {'hand-written':>13} {'trainer':>9}   ratio (worlds)         control (worlds)   [ms]")
     for row in rows:
-        spans = [f"{row[name]:.3f} ({row['ratios'][key][0]:.3f}-{row['ratios'][key][-1]:.3f})"
-                 for name, key in (("ratio", "trainer"), ("control", "control"))]  # fmt: skip
+        spans = [
+            f"{row[name]:.3f} ({row['ratios'][key][0]:.3f}-{row['ratios'][key][-1]:.3f})"
+            for name, key in (("ratio", "trainer"), ("control", "control"))
+        ]
         best = row["best_decile_s"]
         print(f"{row['engine']:10} {best['hand'] * 1e3:13.2f} {best['trainer'] * 1e3:9.2f}   {spans[0]:22} {spans[1]}")
     import torch

@@ -35,7 +35,7 @@ def main() -> None:
     recorder = StepRecorder(strategy="allreduce", engine="ddp", model="my-cnn", batch_per_rank=32)  # (hpcsynapse)
     for epoch in range(EPOCHS):
         sampler.set_epoch(epoch)
-        for inputs, targets in loader:
+        for inputs, targets in recorder.batches(loader):  # (hpcsynapse)
             with recorder.step(samples=len(inputs), epoch=epoch) as step:  # (hpcsynapse)
                 optimizer.zero_grad()
                 loss = nn.functional.cross_entropy(model(inputs.to(device)), targets.to(device))

@@ -38,10 +38,16 @@ def main() -> None:
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     loader = DataLoader(TensorDataset(images, torch.tensor(digits.target)), batch_size=32, shuffle=True)
     trainer = lightning.Trainer(
-        accelerator="auto", strategy="ddp", max_epochs=EPOCHS, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-        num_nodes=int(os.environ.get("HPCSYNAPSE_NODES", "1")), devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-    )  # fmt: skip
+        accelerator="auto",
+        strategy="ddp",
+        max_epochs=EPOCHS,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_nodes=int(os.environ.get("HPCSYNAPSE_NODES", "1")),
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+    )
     trainer.fit(Classifier(), loader)
     if torch.distributed.is_initialized():  # gloo may abort a process that ends with its connections open
         trainer.strategy.barrier()

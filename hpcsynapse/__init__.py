@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, which may be a file of the working directory until `job.search_path` has looked
 if TYPE_CHECKING:
-    from hpcsynapse.spec import JobSpec as JobSpec
-    from hpcsynapse.submission import submit as submit
+    from typing import Any
+
+    from hpcsynapse.loops.broadcast import BroadcastEvery
+    from hpcsynapse.loops.stopping import should_stop
+    from hpcsynapse.runs.directory import RunDirectory
+    from hpcsynapse.spec.job import JobSpec
+    from hpcsynapse.spec.resources import ResourceRequest
+    from hpcsynapse.spec.training import TrainSpec
+    from hpcsynapse.submission.submit import submit
+    from hpcsynapse.timing import StepRecorder
 
 # Written down: importlib.metadata costs 40 ms on the command-line path.
 __version__ = "0.1.0"
-__all__ = ["JobSpec", "__version__", "submit"]
+__all__ = [
+    "BroadcastEvery",
+    "JobSpec",
+    "ResourceRequest",
+    "RunDirectory",
+    "StepRecorder",
+    "TrainSpec",
+    "__version__",
+    "should_stop",
+    "submit",
+]
 
-_LAZY = {"JobSpec": "hpcsynapse.spec", "submit": "hpcsynapse.submission"}
+_LAZY = {
+    "BroadcastEvery": "hpcsynapse.loops.broadcast",
+    "JobSpec": "hpcsynapse.spec.job",
+    "ResourceRequest": "hpcsynapse.spec.resources",
+    "RunDirectory": "hpcsynapse.runs.directory",
+    "StepRecorder": "hpcsynapse.timing",
+    "TrainSpec": "hpcsynapse.spec.training",
+    "should_stop": "hpcsynapse.loops.stopping",
+    "submit": "hpcsynapse.submission.submit",
+}
 
 
 def __getattr__(name: str) -> Any:

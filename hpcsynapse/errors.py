@@ -28,14 +28,7 @@ class RunNotFoundError(SpecError):
 
 
 class SubmitError(HpcSynapseError):
-    """The queue refused a job or could not be reached; exit code 1.
-
-    `transient` is true when the same call may succeed later.
-    """
-
-    def __init__(self, message: str, *, transient: bool = False) -> None:
-        super().__init__(message)
-        self.transient = transient
+    """The queue refused a job or could not be reached; exit code 1."""
 
 
 class CommandError(HpcSynapseError):
@@ -62,3 +55,10 @@ class RecordError(HpcSynapseError):
 
 class TrainError(HpcSynapseError):
     """Training cannot start or go on: data, model, engine or a lost peer."""
+
+
+class OverError(TrainError):
+    """The other workers have made all steps and the parameter servers have ended: no failure; exit code 0."""
+
+    def __init__(self) -> None:
+        super().__init__("the other workers have made all steps, and the parameter servers have ended")

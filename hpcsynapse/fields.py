@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -17,10 +17,12 @@ Check = Callable[[str, Any], None]
 
 # Control characters, the line separators that Python and terminals honour, and lone surrogates (undecodable bytes).
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_OPEN_TEXT = re.compile(r"Illegal character '\\n' \(at line (\d+)")  # what tomllib says of a text without its end
 _WORD = re.compile(r"[A-Za-z0-9_.@+:%/=,\[\]()&|*!~^#-]+")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_TEXT = 4096
+_MAX_SHOWN = 100
 
 
 def setting(
@@ -29,10 +31,10 @@ def setting(
     *,
     check: Check | None = None,
     option: str | None = None,
-    choices: Iterable[str] = (),
+    choices: Collection[str] = (),
 ) -> Any:
     """Declare a dataclass field with its help text, validator, option name and allowed values."""
-    metadata = {"help": help, "check": check, "option": option, "choices": tuple(choices)}
+    metadata = {"help": help, "check": check, "option": option, "choices": choices}
     if isinstance(default, (dict, list)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -84,9 +86,27 @@ def at_least(low: float, high: float = float("inf")) -> Check:
     def check(name: str, value: float) -> None:
         if not low <= value <= high:  # also refuses nan
             limit = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
-            raise SpecError(f"{name} = {value} must be {limit}")
+            raise SpecError(f"{name} = {shown(value)} must be {limit}")
 
     return check
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: as Python writes it, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits, or levels, than Python writes
+        return "a value without end"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def why_unreadable(error: Exception) -> str:
+    """Return what is wrong with TOML or JSON that Python refuses to read, in words for who wrote it."""
+    if isinstance(error, RecursionError):
+        return "lists or tables are nested too deeply"
+    if match := _OPEN_TEXT.search(str(error)):
+        return f"line {match[1]}: is a quote missing? a text ends on its line"
+    return "a number has too many digits" if "integer string conversion" in str(error) else str(error)
 
 
 @cache
@@ -120,11 +140,11 @@ def coerce(name: str, annotation: Any, value: Any) -> Any:
         return {str(key): coerce(f"{name}.{key}", get_args(kind)[1], item) for key, item in value.items()}
     if kind is Any:
         return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    raise SpecError(f"{name} = {value!r} must be {_wanted(kind)}")
+    raise SpecError(f"{name} = {shown(value)} must be {_wanted(kind)}")
 
 
 def _wanted(kind: Any) -> str:
@@ -165,7 +185,7 @@ def _texts(value: Any) -> Iterable[str]:
 def build(cls: type[T], table: Mapping[str, Any], section: str) -> T:
     """Construct a section from a table, refusing unknown keys with the nearest valid name."""
     if not isinstance(table, Mapping):
-        raise SpecError(f"[{section}] must be a table of settings, not {table!r}")
+        raise SpecError(f"[{section}] must be a table of settings, not {shown(table)}")
     names = [item.name for item in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in table:
         if key not in names:
@@ -189,7 +209,9 @@ def from_text(name: str, annotation: Any, text: str) -> Any:
         return text
     try:
         return coerce(name, annotation, tomllib.loads(f"value = {text}")["value"])
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         if annotation is Any:
             return text
-        raise SpecError(f"{name} = {text!r} must be {_wanted(base_type(annotation))}, written as in TOML") from None
+        raise SpecError(
+            f"{name} = {shown(text)} must be {_wanted(base_type(annotation))}, written as in TOML"
+        ) from None

@@ -13,6 +13,11 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"(?P<number>\d{1,9})(?P<unit>[KMGT]?)B?", re.IGNORECASE)
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things: `1 node`, `4 nodes`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def parse_walltime(text: str) -> timedelta:
     """Return the duration written as `HH:MM:SS`, `D-HH:MM:SS`, `D-HH`, `90s`, `90m`, `2h` or `1d`.
 

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.trainer import data, models, usercode
 from hpcsynapse.trainer.checkpoint import Checkpoints
-from hpcsynapse.usercode_checks import code_folder
+from hpcsynapse.usercode.checks import code_folder
 
 OVERLAPS = tuple(0.5 + 0.05 * step for step in range(10))  # those of COCO
 BATCH = 8

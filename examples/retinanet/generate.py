@@ -18,7 +18,7 @@ SHOPS = ("MARKET", "Bakery Anna", "CITY BOOKS", "Cafe Luna", "HARDWARE", "Green 
 GOODS = (
     "Coffee", "Bread", "Butter", "Apples", "Juice", "Milk", "Cheese", "Rice", "Tea bags", "Soap", "Batteries", "Book",
     "Pencil", "Tomatoes", "Sugar", "Olive oil", "Water", "Cocoa", "Paper", "Light bulb",
-)  # fmt: skip
+)  # fmt: skip  # a table
 FOOTERS = ("Thank you!", "VAT included", "Card payment", "Call again", "Open 8 - 20")
 INK = 60  # of 255: the darkness from which a pixel belongs to a line's box
 

@@ -8,27 +8,31 @@ from typing import Any
 
 import click
 
-from hpcsynapse.cli.options import SectionedCommand, description_options, load_description
+from hpcsynapse.cli.options import SectionedCommand, description_options, json_option, load_description
+from hpcsynapse.cli.terminal import LEVELS, coloured
+from hpcsynapse.findings import Finding
+from hpcsynapse.runs.find import runs_folder
+from hpcsynapse.submission.resolve import choose_engine
 
 
 @click.command(cls=SectionedCommand)
-@click.option("--json", "as_json", is_flag=True, help="print findings as JSON")
+@json_option("print findings as JSON")
 @description_options
 def command(as_json: bool, **given: Any) -> None:
     """Look at everything that can be known before a run is queued; exit code 2 when something is wrong."""
-    from hpcsynapse import checks, submission
+    from hpcsynapse.submission.prepare import prepare
 
-    runs = submission.runs_folder(given["runs"])
-    spec = submission.resolve(load_description(given), runs)
-    findings = list(checks.run_checks(spec, runs, ask_queue=True))
-    if not spec.command:
-        engine, why = checks.choose_engine(spec)
-        findings.append(checks.Finding("ok", "engine", f"auto would take {engine}: {why}"))
+    runs = runs_folder(given["runs"])
+    prepared = prepare(load_description(given), runs, ask_queue=True)
+    findings = list(prepared.findings)
+    if not prepared.spec.command:
+        engine, why = choose_engine(prepared.spec)
+        findings.append(Finding("ok", "engine", f"auto would take {engine}: {why}"))
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         marks = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}
         for finding in findings:
-            click.echo(f"{marks[finding.level]}  {finding.subject}: {finding.message}")
+            click.echo(f"{coloured(marks[finding.level], LEVELS[finding.level])}  {finding.where}: {finding.message}")
     if any(finding.level == "error" for finding in findings):
         click.get_current_context().exit(2)

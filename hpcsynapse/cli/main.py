@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -22,18 +23,20 @@ VERBS = {
     "render": ("Run", "Print or write the job file, submitting nothing."),
     "check": ("Run", "Find out before queueing what would make a run fail."),
     "init": ("Run", "Write a site file by looking at this machine and asking."),
+    "sites": ("Run", "List the site files of clusters, or print one."),
     "store": ("Run", "Keep models, loaders and data sets as folders with metadata."),
     "greasy": ("Run", "Build, check and run task lists inside an allocation."),
     "status": ("Watch", "Show state and progress of runs."),
     "logs": ("Watch", "Show the log of the job or of a rank."),
     "stop": ("Watch", "Ask a run to finish its step, save and end."),
+    "resume": ("Watch", "Queue an ended run once more, or what a study lacks."),
     "cancel": ("Watch", "Tell the queue to end a run."),
     "report": ("Measure", "Speedup and efficiency of runs."),
     "compare": ("Measure", "Whether runs have become slower, with an exit code for CI."),
     "predict": ("Measure", "What more ranks would bring; how much they exchange."),
     "records": ("Measure", "Print the step records of a run."),
     "models": ("Measure", "List the built-in models: parameters, bytes, FLOPs."),
-    "convert": ("Convert", "Turn a LoadLeveler, BSC or sbatch job file into another of them."),
+    "convert": ("Convert", "Turn a job file for one queue into one for another."),
 }
 
 
@@ -95,6 +98,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         click.echo("aborted", err=True)
         sys.exit(1)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.possibilities:
+            best = _best(error.option_name, error.possibilities)
+            error = click.NoSuchOption(error.option_name, possibilities=[best], ctx=error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except SpecError as error:
@@ -112,6 +118,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         shown = repr(error.filename)
         _say(OSError(f"{error.strerror or error}: {shown[:300]}" if error.filename is not None else str(error)))
         sys.exit(1)
+
+
+def _best(typed: str, options: Sequence[str]) -> str:
+    """Return the option that was meant most likely: one that goes on as typed, else the most similar one."""
+    longer = (option for option in options if option.startswith(typed))
+    return min(longer, key=len, default=None) or max(options, key=lambda one: SequenceMatcher(None, typed, one).ratio())
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

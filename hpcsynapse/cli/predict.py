@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcsynapse.cli.options import form_options
+from hpcsynapse.cli.report.runs import scaling_options, sources_of, warn
+from hpcsynapse.cli.tables import Output, terminal_width
 from hpcsynapse.errors import SpecError
 from hpcsynapse.predict import comms
 from hpcsynapse.units import parse_walltime
@@ -29,85 +28,91 @@ def command() -> None:
     """Count what ranks exchange, or predict what more of them would bring."""
 
 
-@command.command("comms")
-@click.option("--elements", required=True, metavar="N,...", help="Elements on every rank.")
-@click.option("--ranks", required=True, metavar="R,...", help="Numbers of ranks.")
-@click.option("--steps", required=True, metavar="E,...", help="Steps of an epoch.")
-@click.option("--csv", "form", flag_value="csv", help="CSV with exact decimals; those that recur have 20 places.")
-@click.option("--json", "form", flag_value="json", help="The same as a JSON list of numbers.")
+@command.command("comms", short_help="Count the elements that ranks exchange.")
+@click.option("--elements", required=True, metavar="N,...", help="elements on every rank")
+@click.option("--ranks", required=True, metavar="R,...", help="numbers of ranks")
+@click.option("--steps", required=True, metavar="E,...", help="steps of an epoch")
+@form_options(
+    "csv",
+    "json",
+    csv="CSV with exact decimals; those that recur have 20 places",
+    json="the same as a JSON list of numbers",
+)
 def communications(elements: str, ranks: str, steps: str, form: str | None) -> None:
     """Print how many elements are exchanged in an epoch, by exact closed forms.
 
     \b
-    centralized     2 N (R-1) E                    gradients to one rank, parameters back
-    decentralized   2 E (N/R) (R-1)                ring all-reduce
-    proposed        2 E (N/R) (R-1) + N (R-1)      and rank 0's parameters to all once in the epoch
+    centralized     2 N (R-1) E                    gradients to one rank, parameters back (strategy central)
+    decentralized   2 E (N/R) (R-1)                ring all-reduce (strategy allreduce)
+    proposed        2 E (N/R) (R-1) + N (R-1)      ring all-reduce, and rank 0's parameters to all once in the epoch:
+                                                   what Raja, Brain imaging, UT Arlington 2019, proposes
+                                                   (strategy allreduce-broadcast)
     """
-    rows = comms.counts(comms.parse_counts("--elements", elements), comms.parse_counts("--ranks", ranks),
-                        comms.parse_counts("--steps", steps))  # fmt: skip
-    tables = [row.to_dict() for row in rows]
-    if form == "json":
-        click.echo(json.dumps([{name: _number(value) for name, value in table.items()} for table in tables], indent=1))
-    elif form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(comms.COLUMNS)
-        writer.writerows([comms.decimal(value) for value in table.values()] for table in tables)
-    else:
-        lines = [comms.COLUMNS, *([str(value) for value in table.values()] for table in tables)]
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        for line in lines:
-            click.echo("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    rows = comms.counts(
+        comms.parse_counts("--elements", elements),
+        comms.parse_counts("--ranks", ranks),
+        comms.parse_counts("--steps", steps),
+    )
+    forms: dict[str | None, Callable[[Fraction], Any]] = {"csv": comms.decimal, "json": _number, None: str}
+    Output(form).table(
+        [{name: forms[form](value) for name, value in row.to_dict().items()} for row in rows], comms.COLUMNS
+    )
 
 
 def _number(value: Fraction) -> int | float:
     return value.numerator if value.denominator == 1 else float(value)
 
 
-@command.command("scaling")
-@click.argument("names", metavar="STUDY|RUN... | TABLE.csv", nargs=-1, required=True)
-@click.option("--runs", default="runs", show_default=True, envvar="HPCSYNAPSE_RUNS", help="Folder of the runs.")
-@click.option("--ranks", metavar="R,...", help="Numbers of ranks to predict [doublings of what was measured].")
-@click.option("--nodes", metavar="N,...", help="The same in nodes, filled as those that were measured.")
-@click.option("--deadline", metavar="TIME", help="Recommend the fewest ranks that train in this time, e.g. 2h.")
-@click.option("--budget", type=float, metavar="RANK_HOURS", help="Recommend the fastest within so many rank-hours.")
-@click.option("--epochs", type=click.IntRange(1, 10**9), default=1, show_default=True, help="Epochs of the two goals.")
-@click.option("--epoch-samples", type=click.IntRange(1, 10**15), help="Samples of an epoch, where records do not tell.")
+@command.command("scaling", short_help="Predict step time and speedup of more ranks.")
+@scaling_options
+@click.option("--ranks", metavar="R,...", help="numbers of ranks in all to predict [doublings of what was measured]")
+@click.option("--nodes", metavar="N,...", help="the same in nodes, filled as those that were measured")
+@click.option("--deadline", metavar="TIME", help="recommend the fewest ranks that train in this time, e.g. 2h")
+@click.option("--budget", type=float, metavar="RANK_HOURS", help="recommend the fastest within so many rank-hours")
+@click.option("--epochs", type=click.IntRange(1, 10**9), default=1, show_default=True, help="epochs of the two goals")
+@click.option("--epoch-samples", type=click.IntRange(1, 10**15), help="samples of an epoch, where records do not tell")
 @click.option(
     "--collective",
     type=click.Choice(["ring", "tree", "binomial", "star"]),
-    help="How gradients are exchanged [that of the strategy].",
+    help="how gradients are exchanged [that of the strategy]",
 )
-@click.option("--scaling", type=click.Choice(["auto", "strong", "weak"]), default="auto", show_default=True,
-              help="strong: equal global batch; weak: equal batch per rank.")  # fmt: skip
-@click.option("--baseline", metavar="RUN|RANKS|STRATEGY", help="What to compare with, as in report.")
-@click.option("--csv", "form", flag_value="csv", help="CSV with all columns in full precision.")
-@click.option("--json", "form", flag_value="json", help="The rows and the fitted models as JSON.")
-def scaling(names: tuple[str, ...], runs: str, form: str | None, **given: Any) -> None:
+@click.option("--ranks-per-node", type=click.IntRange(1, _MAX_RANKS), help="ranks on a full node [the most measured]")
+@click.option(
+    "--network", metavar="BANDWIDTH", help="network between nodes, e.g. 100Gbit, for points of one node alone"
+)
+@click.option("--latency", metavar="TIME", help="its latency, e.g. 2us")
+@form_options("csv", "json", json="the rows and the fitted models as JSON")
+def scaling(names: tuple[str, ...], runs: str | None, form: str | None, **given: Any) -> None:
     """Predict step time, speedup and efficiency for numbers of ranks that were not run.
 
     A cost model of the strategy's own exchange is fitted to runs, studies or a table (as `report` takes them), with
-    two numbers of ranks or more; Amdahl's law and the universal scalability law stand beside it. The error of a
-    prediction is seen where points were measured: each is predicted from the others. Intervals are 95 %.
+    two numbers of ranks or more; beside it stand Amdahl's law and the universal scalability law, for strong scaling.
+    The error of a prediction is seen where points were measured: each is predicted from the others. Intervals are 95 %.
+    Where all points share one node, nothing is said beyond it unless --network and --latency are given.
     """
     asked = _asked(given["ranks"], given["nodes"])
     goals = _goals(given["deadline"], given["budget"], given["epochs"], given["epoch_samples"])
-    curves = _curves(names, Path(runs), given["scaling"], given["baseline"], given["collective"])
+    network = _network(given["network"], given["latency"])
+    curves = [
+        _placed(curve, given["ranks_per_node"], network)
+        for curve in _curves(names, runs, given["scaling"], given["baseline"], given["collective"])
+    ]
     from hpcsynapse.predict.forecast import Forecast
-    from hpcsynapse.predict.rows import PREDICTION, rows
+    from hpcsynapse.predict.rows import COLUMNS, rows
     from hpcsynapse.predict.summary import document, sentences
-    from hpcsynapse.report.tables import to_csv, to_terminal
+    from hpcsynapse.writers import json_text, to_csv, to_text
 
     found = []
     for curve in curves:
         forecast = Forecast(curve, goals)
         found.append((forecast, rows(forecast, _reachable(forecast, *asked))))
     if form == "csv":
-        click.echo(to_csv([point for _, points in found for point in points], PREDICTION), nl=False)
+        click.echo(to_csv([point for _, points in found for point in points], COLUMNS), nl=False)
     elif form == "json":
-        click.echo(json.dumps([document(*one) for one in found], indent=1, allow_nan=False))
+        click.echo(json_text([document(*one) for one in found]), nl=False)
     else:
         for forecast, points in found:
-            click.echo("\n".join(sentences(forecast)) + "\n\n" + to_terminal(points, PREDICTION))
+            click.echo("\n".join(sentences(forecast)) + "\n\n" + to_text(points, COLUMNS, terminal_width()))
 
 
 def _asked(ranks: str | None, nodes: str | None) -> tuple[list[int], bool]:
@@ -131,6 +136,31 @@ def _goals(deadline: str | None, budget: float | None, epochs: int, epoch_sample
     return Goals(epochs=epochs, deadline_s=seconds, budget=budget, epoch_samples=epoch_samples)
 
 
+def _network(rate: str | None, latency: str | None) -> tuple[float, float] | None:
+    """Return bytes/s and seconds of the network that is given, if any."""
+    if (rate is None) != (latency is None):
+        raise SpecError(
+            "--network and --latency belong together; give both, for example --network 100Gbit --latency 2us"
+        )
+    if rate is None or latency is None:
+        return None
+    from hpcsynapse.predict.network import parse_latency, parse_rate
+
+    return parse_rate(rate), parse_latency(latency)
+
+
+def _placed(curve: Curve, ranks_per_node: int | None, network: tuple[float, float] | None) -> Curve:
+    """Return a curve with what was said of its nodes and of the network between them."""
+    import dataclasses
+
+    from hpcsynapse.predict.network import with_network
+
+    if ranks_per_node is not None and ranks_per_node < curve.ranks_per_node:
+        raise SpecError(f"--ranks-per-node {ranks_per_node}: {curve.title} had {curve.ranks_per_node} ranks on a node")
+    curve = dataclasses.replace(curve, full_node=ranks_per_node)
+    return curve if network is None else with_network(curve, *network)
+
+
 def _needs_numpy() -> None:
     try:
         import numpy  # noqa: F401
@@ -138,9 +168,10 @@ def _needs_numpy() -> None:
         raise SpecError("predictions need numpy, which is not installed; pip install 'hpcsynapse[report]'") from None
 
 
-def _curves(names: Sequence[str], runs: Path, kind: str, baseline: str | None, collective: str | None) -> list[Curve]:
+def _curves(
+    names: Sequence[str], runs: str | None, kind: str, baseline: str | None, collective: str | None
+) -> list[Curve]:
     """Return what was measured: the curves of runs and studies, or of a table."""
-    from hpcsynapse.cli.report import sources_of
     from hpcsynapse.predict.curve import of_report, of_table
     from hpcsynapse.report.from_table import table_report
     from hpcsynapse.report.loading import load
@@ -152,8 +183,8 @@ def _curves(names: Sequence[str], runs: Path, kind: str, baseline: str | None, c
     sources, meant = sources_of(names, runs)
     loaded = [load(source) for source in sources]
     report = scaling_report(loaded, meant if kind == "auto" else kind, baseline)
-    for warning in report.warnings:
-        click.echo(f"warning: {warning}", err=True)
+    for text in report.warnings:
+        warn(text)
     return of_report(report.compared, dict(zip(map(id, loaded), sources, strict=True)), collective)
 
 
@@ -163,6 +194,8 @@ def _reachable(forecast: Forecast, counts: list[int], are_nodes: bool) -> list[i
 
     curve = forecast.curve
     ranks = [count * curve.ranks_per_node if are_nodes else count for count in counts] or doublings(curve)
+    if counts and curve.one_node and curve.network is None:
+        _refuse_beyond_node(curve, ranks)
     most = forecast.most if curve.scaling == "strong" and curve.batches_known else math.inf
     for left_out, why in (
         ([count for count in ranks if count < forecast.fewest], "fewer ranks than were measured"),
@@ -171,3 +204,13 @@ def _reachable(forecast: Forecast, counts: list[int], are_nodes: bool) -> list[i
         if left_out and counts:
             click.echo(f"warning: {curve.title}: left out {', '.join(map(str, left_out))}: {why}", err=True)
     return [count for count in ranks if forecast.fewest <= count <= most]
+
+
+def _refuse_beyond_node(curve: Curve, ranks: list[int]) -> None:
+    """Raise SpecError where ranks on other nodes are asked for, whose network nothing is known of."""
+    if beyond := [count for count in ranks if count > curve.ranks_per_node]:
+        raise SpecError(
+            f"{', '.join(map(str, beyond))} ranks need more than one node, but {curve.title} was measured on one node "
+            f"of {curve.ranks_per_node} ranks, which tells nothing of the network: measure two nodes too, or give its "
+            "data, for example --network 100Gbit --latency 2us (more ranks on that node: --ranks-per-node)"
+        )

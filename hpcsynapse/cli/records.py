@@ -13,27 +13,30 @@ from typing import Any
 
 import click
 
+from hpcsynapse.cli.options import form_options, runs_option
 from hpcsynapse.errors import RecordError
-from hpcsynapse.records import Part, parts
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD
+from hpcsynapse.runs.find import runs_folder
+from hpcsynapse.runs.records import Part, parts
+from hpcsynapse.study.folder import find_run
+from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD, cause_of
 
-COLUMNS = ("rank", "host", "attempt", *(name for name, _, _ in FIELDS))
+COLUMNS = ("rank", "host", "attempt", *(name for name, _, _ in FIELDS), "pause")
 _CODES = tuple(code for _, _, code in FIELDS)
+_FLAGS = [name for name, _, _ in FIELDS].index("flags")
 
 
 @click.command()
 @click.argument("name", metavar="RUN")
-@click.option("--runs", default="runs", show_default=True, envvar="HPCSYNAPSE_RUNS", help="Folder of the runs.")
-@click.option("--csv", "form", flag_value="csv", help="CSV.")
-@click.option("--json", "form", flag_value="json", help="A JSON list, one object a line.")
-@click.option("--rank", type=click.IntRange(min=0), help="Only the records of this rank.")
-def command(name: str, runs: str, form: str | None, rank: int | None) -> None:
+@runs_option
+@form_options("csv", "json", csv="CSV", json="a JSON list, one object a line")
+@click.option("--rank", type=click.IntRange(min=0), help="only the records of this rank")
+def command(name: str, runs: str | None, form: str | None, rank: int | None) -> None:
     """Print every step record of a run, by start of the job and rank.
 
     Durations are seconds, start is Unix time, staleness -1 means none, flags 1 means warm-up; an unknown loss is empty.
+    A line with a cause in the last column is no step but a pause before it: validation, checkpoint, restart or other.
     """
-    chosen = _parts(Path(runs), name, rank)
+    chosen = _parts(runs_folder(runs), name, rank)
     write = {"csv": _write_csv, "json": _write_json, None: _write_text}[form]
     try:
         write(_rows(chosen))
@@ -46,7 +49,7 @@ def _parts(runs: Path, name: str, rank: int | None) -> list[Part]:
     folder = Path(name)
     bare = not (runs / name / "run.toml").is_file() and not (folder / "run.toml").is_file()
     if not (bare and ((folder / MERGED_NAME).is_file() or any(folder.glob("rank-*.steps")))):
-        folder = RunDirectory.find(runs, name).timings
+        folder = find_run(runs, name).timings
     found = [part for part in parts(folder) if rank is None or part.header["rank"] == rank]
     if not found:
         whose = "" if rank is None else f" of rank {rank}"
@@ -58,7 +61,7 @@ def _rows(chosen: Iterable[Part]) -> Iterator[list[Any]]:
     for part in chosen:
         who = [part.header["rank"], part.header.get("host", ""), part.header.get("attempt", "")]
         for record in RECORD.iter_unpack(part.read()):
-            yield who + [_value(code, value) for code, value in zip(_CODES, record, strict=True)]
+            yield [*who, *map(_value, _CODES, record), cause_of(record[_FLAGS])]
 
 
 def _value(code: str, value: Any) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -13,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcsynapse.cli.options import form_options, json_option
+from hpcsynapse.writers import WRITERS
+
 if TYPE_CHECKING:
-    from hpcsynapse.store import Entry
+    from hpcsynapse.usercode.intake import Limits
+    from hpcsynapse.usercode.store import Entry
 
 _KIND = click.Choice(["model", "dataset", "loader"])
-_COLUMNS = ("kind", "name", "size", "files", "added", "user", "sha256", "description", "path")
 
 
 def _store_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,51 +36,100 @@ def command() -> None:
     """
 
 
+def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how much is taken."""
+    for option in (
+        click.option("--max-ratio", metavar="X", type=click.FloatRange(1), default=200, show_default=True,
+                     help="refuse archives that unpack to more than X bytes for one"),
+        click.option("--max-files", metavar="N", type=click.IntRange(1), default=1_000_000, show_default=True,
+                     help="refuse more files than this"),
+        click.option("--max-size", metavar="SIZE", default="100G", show_default=True,
+                     help="refuse more bytes than this"),
+    ):  # fmt: skip  # a table
+        function = option(function)
+    return function
+
+
 @command.command()
 @click.argument("kind", type=_KIND)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", metavar="TEXT", help="name in the store [that of PATH]")
 @click.option("--description", metavar="TEXT", default="", help="what it is")
-@click.option("--max-size", metavar="SIZE", default="100G", show_default=True, help="refuse more bytes than this")
-@click.option("--max-files", metavar="N", type=click.IntRange(1), default=1_000_000, show_default=True,
-              help="refuse more files than this")  # fmt: skip
-@click.option("--max-ratio", metavar="X", type=click.FloatRange(1), default=200, show_default=True,
-              help="refuse archives that unpack to more than X bytes for one")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="print the entry as JSON")
+@click.option(
+    "--weights",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="weights of a model: model.pth, or an archive or folder of it",
+)
+@_limit_options
+@json_option("print the entry as JSON")
 @_store_option
-def add(kind: str, path: Path, name: str | None, description: str, max_size: str, max_files: int, max_ratio: float,
-        as_json: bool, folder: str | None) -> None:  # fmt: skip
+def add(
+    kind: str,
+    path: Path,
+    name: str | None,
+    description: str,
+    weights: Path | None,
+    max_size: str,
+    max_files: int,
+    max_ratio: float,
+    as_json: bool,
+    folder: str | None,
+) -> None:
     """Copy a folder, or unpack a zip archive, into the store.
 
     A model needs bks_model.py with class UserModel, a loader bks_dataset.py with class UserDataset; a data set is any
     folder. Code is checked for its syntax and not run. Links are refused.
     """
-    from hpcsynapse import store
-    from hpcsynapse.intake import Limits
-    from hpcsynapse.units import parse_bytes
+    from hpcsynapse.usercode import store
 
-    limits = Limits(size=parse_bytes(max_size), files=max_files, ratio=max_ratio)
-    entry = store.add(store.store_folder(folder), kind, path, name=name, description=description, limits=limits)
-    click.echo(json.dumps(asdict(entry)) if as_json else f"{kind} {entry.name}  {_facts(entry)}  {entry.path}")
+    place, limits = store.store_folder(folder), _limits(max_size, max_files, max_ratio)
+    entry = store.add(place, kind, path, name=name, description=description, weights=weights, limits=limits)
+    _print(entry, as_json)
+
+
+@command.command()
+@click.argument("name")
+@click.argument("path", type=click.Path(path_type=Path))
+@_limit_options
+@json_option("print the entry as JSON")
+@_store_option
+def weights(
+    name: str, path: Path, max_size: str, max_files: int, max_ratio: float, as_json: bool, folder: str | None
+) -> None:
+    """Put weights beside the source of the stored model NAME, in place of those it may have.
+
+    PATH is a file model.pth, or an archive or folder of it.
+    """
+    from hpcsynapse.usercode import store
+
+    limits = _limits(max_size, max_files, max_ratio)
+    _print(store.add_weights(store.store_folder(folder), name, path, limits), as_json)
+
+
+def _limits(max_size: str, max_files: int, max_ratio: float) -> Limits:
+    from hpcsynapse.units import parse_bytes
+    from hpcsynapse.usercode.intake import Limits
+
+    return Limits(size=parse_bytes(max_size), files=max_files, ratio=max_ratio)
+
+
+def _print(entry: Entry, as_json: bool) -> None:
+    click.echo(json.dumps(asdict(entry)) if as_json else f"{entry.kind} {entry.name}  {_facts(entry)}  {entry.path}")
 
 
 @command.command("list")
 @click.argument("kind", type=_KIND, required=False)
-@click.option("--json", "form", flag_value="json", help="JSON with all that is known.")
-@click.option("--csv", "form", flag_value="csv", help="CSV with all that is known.")
+@form_options("csv", "json")
 @_store_option
 def list_entries(kind: str | None, form: str | None, folder: str | None) -> None:
     """List what the store holds, or one kind of it."""
-    from hpcsynapse import store
+    from hpcsynapse.usercode import store
 
     place = store.store_folder(folder)
-    found = list(store.entries(place, kind))
-    if form == "json":
-        click.echo(json.dumps([asdict(entry) for entry in found], indent=1))
-    elif form == "csv":
-        writer = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(entry) for entry in found)
+    found = list(store.stored(place, kind))
+    if form is not None:
+        click.echo(WRITERS[form](found, store.COLUMNS), nl=False)
     elif not found:
         click.echo(f"nothing in {place}", err=True)
     else:
@@ -91,18 +141,18 @@ def list_entries(kind: str | None, form: str | None, folder: str | None) -> None
 @command.command()
 @click.argument("kind", type=_KIND)
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="print everything known as JSON")
+@json_option("print everything known as JSON")
 @_store_option
 def show(kind: str, name: str, as_json: bool, folder: str | None) -> None:
     """Show all that is known of one entry."""
-    from hpcsynapse import store
+    from hpcsynapse.usercode import store
 
     facts = asdict(store.find(store.store_folder(folder), kind, name))
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
     facts["added"] = _date(facts["added"])
-    for key in _COLUMNS:
+    for key in store.COLUMNS:
         click.echo(f"{key:<11}  {facts[key]}".rstrip())
 
 
@@ -112,7 +162,7 @@ def show(kind: str, name: str, as_json: bool, folder: str | None) -> None:
 @_store_option
 def remove(kind: str, name: str, folder: str | None) -> None:
     """Remove an entry; runs that still need it will fail."""
-    from hpcsynapse import store
+    from hpcsynapse.usercode import store
 
     entry = store.remove(store.store_folder(folder), kind, name)
     click.echo(f"removed {kind} {entry.name}  {_facts(entry)}")

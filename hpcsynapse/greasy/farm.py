@@ -15,9 +15,9 @@ from typing import Any
 
 from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
+from hpcsynapse.files import write_atomic
 from hpcsynapse.greasy.recorded import clear_results, write_recorded
 from hpcsynapse.greasy.tasks import Task, TaskList, read
-from hpcsynapse.rundir import write_atomic
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -75,9 +75,10 @@ def parse_grid(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
 def from_toml(path: Path) -> Farm:
     """Return the farm of a file with `command`, `[grid]` and optionally `then` and `chain`; raises SpecError."""
     try:
-        table = tomllib.loads(read(path))
-    except (tomllib.TOMLDecodeError, UnicodeEncodeError) as error:
-        raise SpecError(f"{path}: {error}") from None
+        # Numbers with a point stay as they are written: 1e400 is no infinity, and 0.10 no 0.1.
+        table = tomllib.loads(read(path), parse_float=lambda text: text.replace("_", ""))
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{path}: {fields.why_unreadable(error)}") from None
     known = ("command", "grid", "then", "chain")
     for key in table:
         if key not in known:
@@ -86,10 +87,11 @@ def from_toml(path: Path) -> Farm:
     if not isinstance(grid, Mapping) or not all(isinstance(values, list) for values in grid.values()):
         raise SpecError(f"{path}: [grid] must hold a list of values for every name")
     return Farm(
-        command=_words(path, "command", table.get("command", [])), then=_words(path, "then", table.get("then", [])),
+        command=_words(path, "command", table.get("command", [])),
+        then=_words(path, "then", table.get("then", [])),
         grid={str(name): tuple(_text(path, name, value) for value in values) for name, values in grid.items()},
         chain=fields.coerce(f"{path}: chain", str, table["chain"]) if "chain" in table else None,
-    )  # fmt: skip
+    )
 
 
 def _words(path: Path, name: str, value: Any) -> tuple[str, ...]:
@@ -99,8 +101,11 @@ def _words(path: Path, name: str, value: Any) -> tuple[str, ...]:
 
 def _text(path: Path, name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise SpecError(f"{path}: grid.{name}: {value!r} is neither a text nor a number")
-    return str(value)
+        raise SpecError(f"{path}: grid.{name}: {fields.shown(value)} is neither a text nor a number")
+    try:
+        return str(value)
+    except ValueError:  # hexadecimal, of more digits than Python writes
+        raise SpecError(f"{path}: grid.{name}: a number has too many digits") from None
 
 
 def tasks_of(farm: Farm) -> tuple[TaskList, list[tuple[str, ...]]]:
@@ -154,9 +159,15 @@ def _filler(command: Sequence[str], names: Sequence[str]) -> Callable[[int, tupl
 
 
 def write_farm(
-    folder: Path, farm: Farm, workdir: str, *, limit: int = 0, gpus: int | None = None, force: bool = False,
+    folder: Path,
+    farm: Farm,
+    workdir: str,
+    *,
+    limit: int = 0,
+    gpus: int | None = None,
+    force: bool = False,
     template_dir: str | None = None,
-) -> TaskList:  # fmt: skip
+) -> TaskList:
     """Write list, script, commands and parameters of a farm into a folder and return the list.
 
     Raises SpecError when the folder holds results of an earlier farm, unless they may be removed.

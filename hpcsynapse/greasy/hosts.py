@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from hpcsynapse import hostlist
 from hpcsynapse.errors import SpecError
 from hpcsynapse.greasy.tasks import read
-from hpcsynapse.task_hosts import task_hosts
+from hpcsynapse.job import hostlist
+from hpcsynapse.schedulers import queue_of_job
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
 
@@ -27,23 +27,32 @@ def assigned_hosts(
         found = hostlist.expand(hosts)
     elif hostfile:
         found = _lines(hostfile)
-    elif nodes := environ.get("SLURM_JOB_NODELIST") or environ.get("SLURM_NODELIST"):
-        found = hostlist.expand(nodes)
-    elif environ.get("LOADL_HOSTFILE") or environ.get("LOADL_PROCESSOR_LIST"):
-        found = list(dict.fromkeys(task_hosts(environ)))
+    elif (queue := queue_of_job(environ)) and (names := queue.hosts(environ)):
+        found = names
     else:
         raise SpecError("no hosts are assigned here; run this inside a job, or give --hosts n1,n2 or --hostfile FILE")
     if not found:
         raise SpecError("the list of hosts is empty")
     for host in found:
-        if not _HOST.fullmatch(host):
+        if not is_name(host):
             raise SpecError(f"{host!r} is not the name of a host")
     return found
 
 
-def inside_slurm(environ: Mapping[str, str] = os.environ) -> bool:
+def is_name(host: str) -> bool:
+    """Tell whether a text can be the name of a host."""
+    return bool(_HOST.fullmatch(host))
+
+
+def inside_job(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this is a job of a queue."""
+    return queue_of_job(environ) is not None
+
+
+def has_steps(environ: Mapping[str, str] = os.environ) -> bool:
     """Tell whether job steps can be started from here."""
-    return "SLURM_JOB_ID" in environ
+    queue = queue_of_job(environ)
+    return queue is not None and queue.has_steps
 
 
 def _lines(name: str) -> list[str]:

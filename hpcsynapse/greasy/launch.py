@@ -1,6 +1,6 @@
 """The launcher `greasy`: one line a node, whose script starts that node's ranks.
 
-`python -m hpcsynapse.greasy.launch RUN_DIR PROGRAM...` in the job script. The list lies in RUN_DIR/greasy.
+`python -m hpcsynapse.job greasy RUN_DIR PROGRAM...` in the job script. The list lies in RUN_DIR/greasy.
 """
 
 from __future__ import annotations
@@ -16,23 +16,25 @@ from hpcsynapse.errors import HpcSynapseError, SpecError
 from hpcsynapse.greasy import hosts
 from hpcsynapse.greasy.build import RolesRequest, write_roles
 from hpcsynapse.greasy.outcomes import as_text
-from hpcsynapse.greasy.run import RunRequest, run_list
+from hpcsynapse.greasy.run import run_list
 from hpcsynapse.greasy.tasks import LIST_NAME
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.spec import JobSpec
-from hpcsynapse.training import LOCKSTEP
+from hpcsynapse.greasy.work import RunRequest
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.schedulers import create
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.names import LOCKSTEP, owned
 
 # What belongs to one process or one machine and would mislead a process elsewhere.
-_OWN = ("HPCSYNAPSE_TASK", "HPCSYNAPSE_ROLE", "HPCSYNAPSE_CLUSTER", "SSH_", "SLURM", "LOADL", "PMI", "GREASY_", "XDG_")
+_OWN = ("HPCSYNAPSE_TASK", "HPCSYNAPSE_ROLE", "HPCSYNAPSE_CLUSTER", "SSH_", "PMI", "GREASY_", "XDG_")
 _OWN_NAMES = frozenset({"CUDA_VISIBLE_DEVICES", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "DISPLAY", "TMPDIR", "TERM", "_"})
 
 
-def main() -> int:
-    """Build the list of this job's nodes, run it, and return 0 when every rank has ended well."""
-    run, program = RunDirectory(Path(sys.argv[1])), tuple(sys.argv[2:])
+def main(arguments: list[str]) -> int:
+    """`RUN_DIR PROGRAM...`: build the list of this job's nodes, run it, and return 0 when every rank has ended well."""
+    run, program = RunDirectory(Path(arguments[0])), tuple(arguments[1:])
     try:
         spec = run.load_spec()
-        local = spec.queue.scheduler == "local"
+        local = create(spec.queue.scheduler).one_machine
         names = ["localhost"] * spec.allocated_nodes if local else hosts.assigned_hosts()
         if len(names) != spec.allocated_nodes:
             raise SpecError(f"{spec.allocated_nodes} nodes were asked for, but {len(names)} are assigned")
@@ -50,14 +52,17 @@ def main() -> int:
 
 
 def _request(spec: JobSpec, program: tuple[str, ...]) -> RolesRequest:
-    environ = {} if hosts.inside_slurm() else carried(os.environ)
+    environ = {} if hosts.has_steps() else carried(os.environ)
     roles: dict[str, Any] = {"ps": 0, "flags": False}
     if spec.served:
         roles = {
-            "ps": spec.ps.servers, "server_nodes": spec.ps.server_nodes, "host_suffix": spec.site.host_suffix,
-            "port": int(os.environ["MASTER_PORT"]) + 1, "together": LOCKSTEP[spec.train.strategy],
+            "ps": spec.ps.servers,
+            "server_nodes": spec.ps.server_nodes,
+            "host_suffix": spec.site.host_suffix,
+            "port": int(os.environ["MASTER_PORT"]) + 1,
+            "together": LOCKSTEP[spec.train.strategy],
             "restarts": spec.ps.restarts,
-        }  # fmt: skip
+        }
     return RolesRequest(
         command=program, workdir=str(Path.cwd()), workers=spec.resources.local_size, ranks=True, env=environ, **roles
     )
@@ -72,14 +77,10 @@ def carried(environ: Mapping[str, str]) -> dict[str, str]:
             fields.printable("environment", value)
         except SpecError:
             continue
-        if name not in _OWN_NAMES and not name.startswith(_OWN):
+        if name not in _OWN_NAMES and not name.startswith(_OWN) and not owned(name):
             kept[name] = value
     return kept
 
 
 def _say(text: str) -> None:
     print(f"hpcsynapse: {text}", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcsynapse.greasy.recorded import result_path
+from hpcsynapse.files import read_json
+from hpcsynapse.greasy.recorded import at_work, result_path
 from hpcsynapse.greasy.tasks import Task, TaskList
-from hpcsynapse.rundir import read_json
+from hpcsynapse.table import KEY, Column, column, columns
+from hpcsynapse.units import counted
+from hpcsynapse.writers import json_text, to_csv, to_text
 
-STATES = ("ok", "failed", "killed", "lost", "cancelled", "running", "not-run")
+STATES = ("ok", "failed", "killed", "lost", "interrupted", "cancelled", "running", "not-run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The end of one line of a list; `start` and `end` are Unix times, `seconds` lie between them."""
+    """The end of one line of a list; the fields, in this order, are the columns. None: not known."""
 
-    line: int
-    state: str
-    exit_code: int | None = None
-    signal: str | None = None
-    host: str = ""
-    attempts: int = 0
-    start: float | None = None
-    end: float | None = None
-    seconds: float | None = None
-    reason: str = ""
-    command: str = ""
+    line: int = column("line of the list", priority=KEY, always=True)
+    state: str = column("how it ended: " + ", ".join(STATES), priority=KEY, always=True)
+    exit_code: int | None = column("exit code", shown=False, default=None)
+    signal: str | None = column("signal that ended it, without SIG", shown=False, default=None)
+    host: str = column("host that it ran on", default="")
+    attempts: int = column("tries", default=0)
+    start: float | None = column("when it began, Unix time", shown=False, default=None)
+    end: float | None = column("when it ended, Unix time", shown=False, default=None)
+    seconds: float | None = column("time between them", default=None)
+    reason: str = column("why it did not succeed, where that is known", shown=False, default="")
+    command: str = column("what the line runs", shown=False, default="")
 
     @property
     def ok(self) -> bool:
@@ -46,14 +46,27 @@ class Outcome:
             return f"SIG{self.signal}"
         return "-" if self.exit_code is None else str(self.exit_code)
 
+    @property
+    def what(self) -> str:
+        """Reason and command, for people."""
+        return "; ".join(filter(None, (self.reason, self.command)))
 
-COLUMNS = tuple(item.name for item in dataclasses.fields(Outcome))
+
+COLUMNS = columns(Outcome)
+_FOR_PEOPLE = {
+    **COLUMNS,
+    "how": Column(name="how", meaning="exit code or signal", head="end", always=True),
+    "what": Column(name="what", meaning="reason and command", head="what", always=True),
+}
+
+
+_LARGEST = 1e12  # of a time or a count in a record
 
 
 def from_record(task: Task, *, ended: bool = True) -> Outcome:
     """Return what a task's own record says; a record of a start without an end means that its script was killed.
 
-    `ended` tells that nothing can be running any more.
+    `ended` tells that nothing should be running any more; a line that holds its lock is running nevertheless.
     """
     path = result_path(task.command)
     record = read_json(path) if path else None
@@ -63,20 +76,30 @@ def from_record(task: Task, *, ended: bool = True) -> Outcome:
     signal, reason = record.get("signal"), str(record.get("reason", ""))
     if record.get("state") == "ended" and code is not None:
         state = "ok" if code == 0 else "killed" if signal else "failed"
-    elif ended:
+    elif path and record.get("locked") is True and at_work(path):
+        state, reason = "running", f"process {record.get('pid')} is at work there" if ended else reason
+    elif ended or record.get("locked") is True:
         state, reason = "lost", reason or "its script was killed, or its node went away, before it could record an end"
     else:
         state = "running"
     return Outcome(
-        line=task.line, state=state, exit_code=None if code is None else int(code), signal=signal,
-        host=str(record.get("host", "")), attempts=int(_number(record, "attempt") or 1), start=start, end=end,
-        seconds=round(end - start, 3) if start and end else None, reason=reason, command=task.command,
-    )  # fmt: skip
+        line=task.line,
+        state=state,
+        exit_code=None if code is None else int(code),
+        signal=signal,
+        host=str(record.get("host", "")),
+        attempts=int(_number(record, "attempt") or 1),
+        start=start,
+        end=end,
+        seconds=round(end - start, 3) if start and end else None,
+        reason=reason,
+        command=task.command,
+    )
 
 
 def _number(record: Mapping[str, Any], name: str) -> float | None:
     value = record.get(name)
-    return value if isinstance(value, (int, float)) else None
+    return value if isinstance(value, (int, float)) and abs(value) < _LARGEST else None
 
 
 def of_list(tasks: TaskList, *, ended: bool = True) -> list[Outcome]:
@@ -102,32 +125,19 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     """Return one line of counts."""
     counts = Counter(one.state for one in outcomes)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
-    return f"{len(outcomes)} tasks: {', '.join(parts) or 'nothing'}"
+    return f"{counted(len(outcomes), 'task')}: {', '.join(parts) or 'nothing'}"
 
 
-def as_text(outcomes: Iterable[Outcome]) -> str:
+def as_text(outcomes: Sequence[Outcome]) -> str:
     """Return a table for people."""
-    rows = [("line", "state", "end", "host", "attempts", "seconds", "what")]
-    for one in outcomes:
-        seconds = "-" if one.seconds is None else f"{one.seconds:.1f}"
-        what = "; ".join(filter(None, (one.reason, one.command)))
-        rows.append((str(one.line), one.state, one.how, one.host or "-", str(one.attempts), seconds, what))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    lines = ("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-             for row in rows)  # fmt: skip
-    return "".join(line.rstrip() + "\n" for line in lines)
+    return to_text(outcomes, _FOR_PEOPLE)
 
 
 def as_csv(outcomes: Iterable[Outcome]) -> str:
     """Return all columns as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([getattr(one, name) for name in COLUMNS] for one in outcomes)
-    return text.getvalue()
+    return to_csv(outcomes, COLUMNS)
 
 
 def as_json(outcomes: Iterable[Outcome], **more: Any) -> str:
     """Return an object with the outcomes under `tasks`."""
-    rows = [dataclasses.asdict(one) for one in outcomes]
-    return json.dumps({**more, "tasks": rows}, indent=1) + "\n"
+    return json_text({**more, "tasks": [dataclasses.asdict(one) for one in outcomes]})

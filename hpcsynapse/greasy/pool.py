@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from types import FrameType
 
 from hpcsynapse.greasy.outcomes import from_record
 from hpcsynapse.greasy.tasks import Task
+from hpcsynapse.job import supervise
+from hpcsynapse.job.supervise import Stopping
 
-# The scripts give their programs ten seconds between SIGTERM and SIGKILL; they need to survive that themselves.
-GRACE_SECONDS = 25.0
 _RECORD_SECONDS = 2.0
-
-
-class Stopping:
-    """Notes SIGTERM and SIGINT while tasks run, so that they can be told to end and their ends be recorded."""
-
-    def __init__(self) -> None:
-        self.signal = 0
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> Stopping:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() itself has returned
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
-
-
-def start(argv: Sequence[str], environ: Mapping[str, str], cwd: str | None = None) -> subprocess.Popen[bytes]:
-    """Start a process in a session of its own, so that a signal reaches all of it and only it."""
-    return subprocess.Popen(argv, env=dict(environ), cwd=cwd, stdin=subprocess.DEVNULL, start_new_session=True)
-
-
-def tell(children: Sequence[subprocess.Popen[bytes]], number: int) -> None:
-    """Send a signal to processes and what they have started."""
-    for child in children:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-
-
-def wait(child: subprocess.Popen[bytes], stopping: Stopping) -> int:
-    """Wait for one process; when told to stop, tell it, and end it after a while."""
-    deadline = float("inf")
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            return child.wait(timeout=0.1)
-        if stopping.signal and deadline == float("inf"):
-            tell([child], signal.SIGTERM)
-            deadline = time.monotonic() + GRACE_SECONDS
-        elif time.monotonic() > deadline:
-            tell([child], signal.SIGKILL)
 
 
 @dataclass(slots=True)
@@ -89,17 +40,12 @@ class Pool:
     def run(self, stopping: Stopping) -> dict[int, int]:
         """Run everything that can be run; return the exit code of each process by line, -N for signal N."""
         self._prepare()
-        deadline = float("inf")
         while self._running or (self._ready and not stopping.signal):
             while self._ready and self._free and not stopping.signal:
                 self._begin(self._ready.popleft(), self._free.popleft())
             if not self._collect(stopping):
                 time.sleep(0.01)
-            if stopping.signal and deadline == float("inf"):
-                tell([child for _, _, child in self._running.values()], signal.SIGTERM)
-                deadline = time.monotonic() + GRACE_SECONDS
-            elif time.monotonic() > deadline:
-                tell([child for _, _, child in self._running.values()], signal.SIGKILL)
+            stopping.tell(child.pid for _, _, child in self._running.values())
         return self.codes
 
     def _prepare(self) -> None:
@@ -113,7 +59,7 @@ class Pool:
 
     def _begin(self, task: Task, place: str) -> None:
         self._tries[task.line] += 1
-        child = start(self.launch(task, place), self.environ)
+        child = supervise.start(self.launch(task, place), environ=self.environ)
         self._running[task.line] = (task, place, child)
 
     def _collect(self, stopping: Stopping) -> bool:

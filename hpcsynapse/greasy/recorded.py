@@ -6,6 +6,7 @@ that the line itself writes below DIR/results.
 
 from __future__ import annotations
 
+import fcntl
 import re
 import shlex
 import shutil
@@ -17,9 +18,10 @@ import jinja2
 
 from hpcsynapse import __version__
 from hpcsynapse.errors import RenderError, SpecError
+from hpcsynapse.files import write_atomic
 from hpcsynapse.greasy.tasks import LIST_NAME, Task, TaskList, format_task
-from hpcsynapse.render import environment
-from hpcsynapse.rundir import write_atomic
+from hpcsynapse.job.supervise import GRACES
+from hpcsynapse.templating import environment
 
 _LINE = re.compile(r"bash (/[^\s'\"\\$`]*|'/[^'\"\\$`]*')(?: (\d+))?")
 _NODE = re.compile(r"node_(\d+)\.sh")
@@ -38,6 +40,23 @@ def result_path(command: str) -> Path | None:
     if not match[2] and (node := _NODE.fullmatch(script.name)):
         return script.parent / "results" / f"node_{node[1]}.json"
     return None
+
+
+def log_path(result: Path) -> Path:
+    """Return the log beside a record, which whoever runs the line holds locked."""
+    return result.parents[1] / "logs" / f"{result.stem}.log"
+
+
+def at_work(result: Path) -> bool:
+    """Tell whether a line still runs, whatever has become of its run: the kernel frees the lock of what has died."""
+    try:
+        with log_path(result).open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such log, or a file system without locks
+        pass
+    return False
 
 
 def is_node_script(command: str) -> bool:
@@ -80,9 +99,14 @@ def write_script(path: Path, name: str, template_dir: str | None = None, **names
 
 
 def write_recorded(
-    folder: Path, tasks: TaskList, workdir: str, *, limit: int = 0, gpus: int | None = None,
+    folder: Path,
+    tasks: TaskList,
+    workdir: str,
+    *,
+    limit: int = 0,
+    gpus: int | None = None,
     template_dir: str | None = None,
-) -> TaskList:  # fmt: skip
+) -> TaskList:
     """Write a list whose lines run those of `tasks` through one script that records each; return the new list.
 
     However many tasks there are, this makes a handful of files: line N of tasks.tsv is what task.sh N runs. `gpus`
@@ -92,10 +116,19 @@ def write_recorded(
     for name in ("results", "logs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     write_atomic(folder / TABLE_NAME, _table(tasks.tasks, workdir))
-    write_script(folder / "task.sh", "task.sh.j2", template_dir, limit=limit, one_device=gpus is not None, gpus=gpus)
+    write_script(
+        folder / "task.sh",
+        "task.sh.j2",
+        template_dir,
+        limit=limit,
+        grace=int(GRACES.program),
+        one_device=gpus is not None,
+        gpus=gpus,
+    )
     start = script_line(f"{place}/task.sh") + " "
-    recorded = TaskList(tuple(Task(task.line, f"{start}{task.line}", task.after) for task in tasks.tasks),
-                        tasks.comments)  # fmt: skip
+    recorded = TaskList(
+        tuple(Task(task.line, f"{start}{task.line}", task.after) for task in tasks.tasks), tasks.comments
+    )
     write_atomic(folder / LIST_NAME, recorded.text())
     return recorded
 

@@ -19,29 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcsynapse.errors import SpecError
+from hpcsynapse.files import write_atomic
 from hpcsynapse.greasy import hosts, pool
+from hpcsynapse.greasy.engine import by_greasy
 from hpcsynapse.greasy.outcomes import Outcome, from_record, of_list, with_commands
 from hpcsynapse.greasy.recorded import TABLE_NAME, commands, is_node_script, result_path, write_recorded
 from hpcsynapse.greasy.tasks import LIST_NAME, Task, TaskList, load, parse, read
-from hpcsynapse.rundir import write_atomic
+from hpcsynapse.greasy.work import RunRequest, Work, own_host
+from hpcsynapse.job import supervise
+from hpcsynapse.job.supervise import GRACES, Stopping
+from hpcsynapse.schedulers import srun
 
 METHODS = ("auto", "greasy", "srun", "local")
 _LATE_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """What runs a list and where; workers are counted per node."""
-
-    hosts: str | None = None
-    hostfile: str | None = None
-    workers: int | None = None
-    by: str = "auto"
-    engine: str | None = None
-    greasy: str | None = None
-    retries: int = 0
-    resume: bool = False
-    limit: int = 0
+_LOCK_NAME = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +50,6 @@ class ListRun:
         return 128 + self.signal if self.signal else 0 if all(one.ok for one in self.outcomes) else 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A list that is ready: all tasks, those that are left to run, its file, and where they may run."""
-
-    tasks: TaskList
-    left: TaskList
-    path: Path
-    folder: Path
-    places: list[str]
-    environ: dict[str, str]
-
-    @property
-    def nodes_only(self) -> bool:
-        return all(is_node_script(task.command) for task in self.left.tasks)
-
-
 def run_list(path: Path, request: RunRequest, say: Callable[[str], None]) -> ListRun:
     """Run a list and judge it by the records of its tasks.
 
@@ -89,7 +64,7 @@ def run_list(path: Path, request: RunRequest, say: Callable[[str], None]) -> Lis
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Refuse a second run of a list while a first one goes on; the lock goes with the process that holds it."""
-    with (folder / ".lock").open("w") as file:
+    with (folder / _LOCK_NAME).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,13 +81,19 @@ def _run(tasks: TaskList, folder: Path, by: str, request: RunRequest, say: Calla
     nodes = any(is_node_script(task.command) for task in left.tasks)
     if nodes and request.retries:
         raise SpecError("--retries is for farms: the processes of a list with roles have to start together")
+    places = _places(request, by, left)
+    if (count := sum(is_node_script(task.command) for task in left.tasks)) > len(places):
+        raise SpecError(
+            f"{count} node scripts, but places for {len(places)} of them: each waits for the others; run "
+            "greasy build again for these hosts"
+        )
     shutil.rmtree(folder / "beats", ignore_errors=True)
     ready = folder / f"{'left' if left != tasks else 'run'}.greasy"
     write_atomic(ready, left.text())
     environ = {**os.environ, "HPCSYNAPSE_GREASY_RUN": uuid.uuid4().hex[:12]}
-    work = _Work(tasks, left, ready, folder, _places(request, by, left), environ)
-    with pool.Stopping() as stopping:
-        codes = {"greasy": _by_greasy, "srun": _by_srun, "local": _by_local}[by](work, request, stopping, say)
+    work = Work(tasks, left, ready, folder, places, environ)
+    with Stopping(GRACES.script) as stopping:
+        codes = {"greasy": by_greasy, "srun": _by_srun, "local": _by_local}[by](work, request, stopping, say)
     outcomes = _judge(work, codes, wait=by != "local" and not stopping.signal)
     return ListRun(with_commands(outcomes, commands(folder)), by, folder, stopping.signal)
 
@@ -142,7 +123,14 @@ def _rows(table: Path) -> list[str]:
 
 def _remaining(tasks: TaskList, *, resume: bool) -> TaskList:
     """Return what is to be run, and remove the old records of just that; line numbers stay."""
-    done = {task.line for task in tasks.tasks if from_record(task).ok} if resume else set()
+    before = {task.line: from_record(task) for task in tasks.tasks}
+    done = {line for line, one in before.items() if one.ok} if resume else set()
+    for line, one in before.items():
+        if one.state == "running":
+            raise SpecError(
+                f"line {line} of an earlier run is still at work on {one.host} ({one.reason}); "
+                "wait for its end, or end it"
+            )
     left = []
     for task in tasks.tasks:
         if task.line in done:
@@ -155,21 +143,21 @@ def _remaining(tasks: TaskList, *, resume: bool) -> TaskList:
 
 def choose(request: RunRequest, environ: Mapping[str, str]) -> str:
     """Return what runs lists here; raises SpecError when what was asked for is not there."""
-    allocated = hosts.inside_slurm(environ) or "LOADL_STEP_ID" in environ
+    allocated = hosts.inside_job(environ)
     greasy = shutil.which(request.greasy or "greasy")
     given = bool(request.hosts or request.hostfile)
     if request.by == "auto":
         if greasy and (allocated or request.greasy):
             return "greasy"
-        if hosts.inside_slurm(environ) and shutil.which("srun"):
+        if hosts.has_steps(environ) and shutil.which("srun"):
             return "srun"
         if allocated and len(hosts.assigned_hosts(request.hosts, request.hostfile, environ)) > 1:
             raise SpecError("neither Greasy nor srun is here to reach the other nodes; name Greasy with --greasy PATH")
         return "local"
     if request.by == "greasy" and not greasy:
         raise SpecError(f"{request.greasy or 'greasy'} is not a program here; name it with --greasy PATH")
-    if request.by == "srun" and not hosts.inside_slurm(environ):
-        raise SpecError("--by srun runs job steps, but this is no Slurm job; use --by local, or submit a job")
+    if request.by == "srun" and not hosts.has_steps(environ):
+        raise SpecError("--by srun runs job steps, but this is no job that has them; use --by local, or submit a job")
     if request.by == "greasy" and not allocated and not given:
         raise SpecError("Greasy needs to know its nodes: run this inside a job, or give --hosts")
     return request.by
@@ -185,83 +173,41 @@ def _places(request: RunRequest, by: str, tasks: TaskList) -> list[str]:
     return found * (request.workers or 1)
 
 
-def _by_local(work: _Work, request: RunRequest, stopping: pool.Stopping, say: Callable[[str], None]) -> dict[int, int]:
+def _by_local(work: Work, request: RunRequest, stopping: Stopping, say: Callable[[str], None]) -> dict[int, int]:
     def launch(task: Task, _place: str) -> list[str]:
         return shlex.split(task.command)
 
     return pool.Pool(work.left.tasks, work.places, launch, work.environ, request.retries, say).run(stopping)
 
 
-def _by_srun(work: _Work, request: RunRequest, stopping: pool.Stopping, say: Callable[[str], None]) -> dict[int, int]:
+def _by_srun(work: Work, request: RunRequest, stopping: Stopping, say: Callable[[str], None]) -> dict[int, int]:
     """Node scripts as one step with a program for every task (`--multi-prog`), others as one step a task."""
     if work.nodes_only:
         return _by_multi_prog(work, stopping)
 
     def launch(task: Task, place: str) -> list[str]:
-        host = _own_host(task) or place
-        return ["srun", "--nodes=1", "--ntasks=1", f"--nodelist={host}", "--overlap", "--cpu-bind=none",
-                "--kill-on-bad-exit=0", "--input=none", "--quiet", *shlex.split(task.command)]  # fmt: skip
+        return srun.one_task(own_host(task) or place, shlex.split(task.command))
 
     return pool.Pool(work.left.tasks, work.places, launch, work.environ, request.retries, say).run(stopping)
 
 
-def _by_multi_prog(work: _Work, stopping: pool.Stopping) -> dict[int, int]:
-    """Start all node scripts as the tasks of one step, each on its own host (srun(1), --multi-prog, --distribution)."""
+def _by_multi_prog(work: Work, stopping: Stopping) -> dict[int, int]:
+    """Start all node scripts as the tasks of one step, each on its own host."""
     tasks = work.left.tasks
-    names = [_own_host(task) or place for task, place in zip(tasks, work.places, strict=False)]
+    names = [own_host(task) or place for task, place in zip(tasks, work.places, strict=False)]
     if len(names) < len(tasks):
         raise SpecError(f"{len(tasks)} node scripts, but {len(names)} nodes in this job; run greasy build again here")
     program, place = work.folder / "multi-prog.conf", work.folder / "multi-prog.hosts"
     scripts = [Path(shlex.split(task.command)[1]).name for task in tasks]
     write_atomic(program, "".join(f"{number} bash ./{name}\n" for number, name in enumerate(scripts)))
     write_atomic(place, "".join(f"{name}\n" for name in names))
-    argv = ["srun", f"--nodes={len(set(names))}", f"--ntasks={len(tasks)}", "--distribution=arbitrary", "--overlap",
-            "--cpu-bind=none", "--kill-on-bad-exit=0", "--no-kill", "--wait=0", "--input=none",
-            f"--chdir={work.folder}", "--multi-prog", str(program)]  # fmt: skip
-    child = pool.start(argv, {**work.environ, "SLURM_HOSTFILE": str(place)})
-    pool.wait(child, stopping)
+    argv = srun.one_program_each(names, program, work.folder)
+    child = supervise.start(argv, environ={**work.environ, srun.HOSTFILE: str(place)})
+    supervise.wait(child, stopping)
     return {}
 
 
-def _own_host(task: Task) -> str | None:
-    """Return the host that the script of a node is for."""
-    if not is_node_script(task.command):
-        return None
-    script = Path(shlex.split(task.command)[1])
-    for line in script.read_text().splitlines():
-        words = line.split()
-        if words[:1] == ["node"] and len(words) == 3:
-            return words[2]
-    return None
-
-
-def _by_greasy(work: _Work, request: RunRequest, stopping: pool.Stopping, say: Callable[[str], None]) -> dict[int, int]:
-    """Start Greasy by its path from bash, which its wrapper insists on, with all it needs in GREASY_* variables."""
-    engine = request.engine or ("basic-srun" if shutil.which("srun") and hosts.inside_slurm() else "basic-ssh")
-    kind, _, method = engine.partition("-")
-    places = work.places
-    if work.nodes_only:
-        places = [_own_host(task) or place for task, place in zip(work.left.tasks, places, strict=False)]
-    settings = {
-        "GREASY_ENGINE": kind, "GREASY_NWORKERS": str(len(places)), "GREASY_NODELIST": ",".join(places),
-        "GREASY_MAXRETRIES": str(request.retries), "GREASY_STRICTCHECK": "yes",
-        "GREASY_LOGFILE": str(work.folder / "greasy.log"), "GREASY_LOGLEVEL": "3",
-    }  # fmt: skip
-    if method:
-        settings["GREASY_BASICREMOTEMETHOD"] = method
-    if method == "srun":  # its steps would wait for one another, and be bound to one core (srun(1), environment)
-        settings |= {"SLURM_OVERLAP": "1", "SLURM_CPU_BIND": "none"}
-    if kind == "mpi":
-        settings["SLURM_JOB_NUM_NODES"] = work.environ.get("SLURM_JOB_NUM_NODES", str(len(set(places))))
-    program = Path(str(shutil.which(request.greasy or "greasy"))).absolute()
-    argv = ["bash", "-c", '"$0" "$1"', str(program), str(work.path)]
-    code = pool.wait(pool.start(argv, {**work.environ, **settings}, str(work.folder)), stopping)
-    if code:
-        say(f"Greasy ended with {f'exit code {code}' if code > 0 else signal.Signals(-code).name}")
-    return {}
-
-
-def _judge(work: _Work, codes: Mapping[int, int], *, wait: bool) -> list[Outcome]:
+def _judge(work: Work, codes: Mapping[int, int], *, wait: bool) -> list[Outcome]:
     """Return the outcome of every line; where a script left no end, its process may tell why."""
     deadline = time.monotonic() + (_LATE_SECONDS if wait else 0)
     outcomes = of_list(work.tasks)
@@ -279,8 +225,9 @@ def _explain(outcome: Outcome, code: int | None) -> Outcome:
         name = signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
         return dataclasses.replace(outcome, state="failed", exit_code=code, reason="it left no record of its end")
-    return dataclasses.replace(outcome, state="killed", exit_code=128 + number, signal=name,
-                               reason="killed together with its script")  # fmt: skip
+    return dataclasses.replace(
+        outcome, state="killed", exit_code=128 + number, signal=name, reason="killed together with its script"
+    )
 
 
 def records_of(path: Path) -> list[Outcome] | None:
@@ -292,4 +239,15 @@ def records_of(path: Path) -> list[Outcome] | None:
     tasks, problems = parse(read(source))
     if problems or not tasks.tasks or not all(result_path(task.command) for task in tasks.tasks):
         return None
-    return with_commands(of_list(tasks, ended=False), commands(source.parent))
+    return with_commands(of_list(tasks, ended=_is_over(source)), commands(source.parent))
+
+
+def _is_over(path: Path) -> bool:
+    """Tell whether certainly no run of a list goes on; without locks nobody can know."""
+    lock = path.parent / _LOCK_NAME
+    try:
+        with (lock if lock.is_file() else path).open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -2,3 +2,5 @@
 
 `reader.read` gives a `JobFile`, `convert.convert` the same job in another dialect.
 """
+
+DIALECTS = ("slurm", "minotauro", "loadleveler")  # the first is written unless another is asked for

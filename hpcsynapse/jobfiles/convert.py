@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass, replace
 
 from hpcsynapse.errors import RenderError
+from hpcsynapse.findings import Finding, at_line, by_line
 from hpcsynapse.jobfiles.lines import is_keyword_line
-from hpcsynapse.jobfiles.model import Complaint, Directive, JobFile, Request, Step
+from hpcsynapse.jobfiles.model import Directive, JobFile, Request, Step
 from hpcsynapse.jobfiles.reader import DIALECTS
 from hpcsynapse.jobfiles.variables import translate
-from hpcsynapse.render import directive_value, keyword_value, shell_word
+from hpcsynapse.templating import directive_value, keyword_value, shell_word
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Converted:
 
     step: str
     text: str
-    complaints: tuple[Complaint, ...]
+    complaints: tuple[Finding, ...]
 
 
 def convert(file: JobFile, target: str) -> list[Converted]:
@@ -30,14 +31,14 @@ def convert(file: JobFile, target: str) -> list[Converted]:
 
 
 def _write(file: JobFile, steps: list[Step], target: str, number: int | None = None) -> Converted:
-    complaints, directives = list[Complaint](), list[str]()
+    complaints, directives = list[Finding](), list[str]()
     for step in steps:
         request = _foreign(file, step, target, number, complaints)
         directives += _directives(file, step, request, target, complaints)
     request = steps[0].request
-    shebang, body = _body(file, request)
+    shebang, body = _body(file, request, target)
     prelude = list[str]()
-    if target != "loadleveler":
+    if target == "minotauro" or (target == "slurm" and not request.export):
         prelude += [_export(name, value) for name, value in request.environment.items()]
     made, lines = list[str](), [line for _, line in body]
     if (file.dialect == "loadleveler") != (target == "loadleveler"):  # the others have Slurm's variables
@@ -48,10 +49,10 @@ def _write(file: JobFile, steps: list[Step], target: str, number: int | None = N
         lines = ["#" + line.lstrip() if is_keyword_line(line) or line.startswith("#SBATCH") else line for line in lines]
     text = "\n".join([shebang, *directives, *prelude, *made, *lines]) + "\n"
     step_name = "" if number is None else re.sub(r"[^\w.-]", "_", steps[0].request.step or str(number))
-    return Converted(step_name, text, tuple(sorted(set(complaints))))
+    return Converted(step_name, text, tuple(sorted(set(complaints), key=by_line)))
 
 
-def _foreign(file: JobFile, step: Step, target: str, number: int | None, complaints: list[Complaint]) -> Request:
+def _foreign(file: JobFile, step: Step, target: str, number: int | None, complaints: list[Finding]) -> Request:
     """Return the request without what only its own dialect can say."""
     request = replace(step.request)
     if file.dialect != "loadleveler" or target == "loadleveler":
@@ -59,39 +60,44 @@ def _foreign(file: JobFile, step: Step, target: str, number: int | None, complai
     if request.dependency:
         source = step.sources["dependency"]
         message = f"submit it when the other step has an id: --dependency=afterok:ID for {request.dependency}"
-        complaints.append(Complaint(source.line, source.key, "lost", message))
+        complaints.append(at_line(source.line, source.key, "lost", message))
         request.dependency = None
     for name in ("output", "error", "input"):
         if text := getattr(request, name):
-            setattr(request, name, text.replace("$(step_name)", request.step or "0"))
-            if "$(" in getattr(request, name):
+            text = text.replace("$(step_name)", request.step or "0")
+            setattr(request, name, None if "$(" in text else text)
+            if "$(" in text:
                 source = step.sources[name]
-                complaints.append(Complaint(source.line, source.key, "lost", f"{text}: a variable without counterpart"))
+                complaints.append(at_line(source.line, source.key, "lost", f"{text}: a variable without counterpart"))
+    for name, text in request.environment.items():
+        if "$(" in text:
+            given = step.lines.get("environment") or Directive(step.end, "environment", "")
+            message = f"{name}={text}: a variable without counterpart"
+            complaints.append(at_line(given.line, given.key, "lost", message))
+    request.environment = {name: text for name, text in request.environment.items() if "$(" not in text}
     if number is not None:
         request.name = f"{request.name or 'job'}.{request.step or number}"
     return request
 
 
-def _directives(
-    file: JobFile, step: Step, request: Request, target: str, complaints: list[Complaint]
-) -> list[str]:  # fmt: skip
+def _directives(file: JobFile, step: Step, request: Request, target: str, complaints: list[Finding]) -> list[str]:
     statements, lost = DIALECTS[target].write(request)
     for name, reason in lost:
         source = step.sources.get(name) or step.sources.get("task_memory") or Directive(step.end, name, "")
-        complaints.append(Complaint(source.line, source.key, "lost", reason))
+        complaints.append(at_line(source.line, source.key, "lost", reason))
     for directive in step.without_meaning:
         if file.dialect == target:
             statements.append((directive.key, directive.value))
         elif directive.key != "queue":
             message = f"{directive.value!r} has no counterpart in {target}" if directive.value else "no counterpart"
-            complaints.append(Complaint(directive.line, directive.key, "lost", message))
+            complaints.append(at_line(directive.line, directive.key, "lost", message))
     lines = []
     for key, value in statements:
         try:
             lines.append(_line(key, value, target))
         except RenderError as error:
             source = step.sources.get(key) or Directive(step.end, key, "")
-            complaints.append(Complaint(source.line, source.key, "lost", str(error)))
+            complaints.append(at_line(source.line, source.key, "lost", str(error)))
     return [*lines, "# @ queue"] if target == "loadleveler" else lines
 
 
@@ -104,14 +110,14 @@ def _line(key: str, value: str, target: str) -> str:
     """Return one directive; raises RenderError for a value that the target cannot hold."""
     if target == "slurm":
         return f"#SBATCH --{key}={directive_value(value)}" if value else f"#SBATCH --{key}"
-    named = target == "loadleveler" and key in ("output", "error", "input")
+    named = target == "loadleveler" and key in ("output", "error", "input", "executable", "arguments")
     return f"# @ {key} = {keyword_value(value, variables=named)}"
 
 
-def _body(file: JobFile, request: Request) -> tuple[str, list[tuple[int, str]]]:
+def _body(file: JobFile, request: Request, target: str) -> tuple[str, list[tuple[int, str]]]:
     """Return the first line and what follows it; LoadLeveler may run another program in place of the file."""
     body = list(file.body)
     shebang = body.pop(0)[1] if body and body[0][1].startswith("#!") else "#!/bin/bash"
-    if request.program:
+    if request.program and target != "loadleveler":
         body = [(0, f"exec {request.program} {request.arguments or ''}".rstrip())]
     return shebang, body

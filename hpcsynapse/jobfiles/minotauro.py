@@ -5,7 +5,8 @@ Source: MinoTauro user guide, 2016; defaults are not documented, so everything i
 
 from __future__ import annotations
 
-from hpcsynapse.jobfiles.model import Complaint, Request, Rule, Step
+from hpcsynapse.findings import Finding, at_line
+from hpcsynapse.jobfiles.model import Request, Rule, Step
 from hpcsynapse.jobfiles.values import clock, count, from_bsc, hms, memory, number, text, to_bsc, token, yes_no
 
 # Node type -> cores and GPUs of a node.
@@ -45,15 +46,15 @@ RULES: dict[str, Rule | None] = {
     "job_type": lambda request, value: None,  # left over from LoadLeveler, of which the dialect grew
     **dict.fromkeys(("x11", "tracing", "nodeset", "queue", "notification", "environment", "scratch", "blocking",
                      "switches", "intel_opencl")),
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
-def check(step: Step) -> list[Complaint]:
+def check(step: Step) -> list[Finding]:
     """Return what does not fit the node types that are known, and what is not said at all."""
     request, complaints = step.request, []
     for name, keyword in (("seconds", "wall_clock_limit"), ("tasks", "total_tasks")):
         if getattr(request, name) is None and keyword not in step.lines:
-            complaints.append(Complaint(1, keyword, "warning", "is not given, and its default is not documented"))
+            complaints.append(at_line(1, keyword, "warning", "is not given, and its default is not documented"))
     kind = next((NODE_TYPES[one] for one in request.features if one in NODE_TYPES), None)
     for keyword, asked, limit in (
         ("cpus_per_task", (request.cpus or 1) * (request.tasks_per_node or 1), kind and kind[0]),
@@ -61,7 +62,7 @@ def check(step: Step) -> list[Complaint]:
     ):
         if asked and limit and asked > limit:
             line = step.lines[keyword].line if keyword in step.lines else 1
-            complaints.append(Complaint(line, keyword, "error", f"{asked} on a node that has {limit}"))
+            complaints.append(at_line(line, keyword, "error", f"{asked} on a node that has {limit}"))
     if request.nodes is None and request.tasks:
         per_node = request.tasks_per_node or (kind[0] // request.cpus if kind and request.cpus else None)
         if per_node and (request.tasks_per_node or per_node == 1):
@@ -83,26 +84,68 @@ def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]
 
     output = named("output", request.output, f"{name}_%j.out")
     features = [*request.features, *([request.gpu_type] if request.gpu_type else [])]
-    per_node = request.tasks_per_node or (1 if request.nodes and not request.tasks and not request.geometry else None)
+    per_node = _tasks_of_a_node(request, lost)
     tasks = request.all_tasks or (request.nodes or 1) * (per_node or 1)
-    seconds = None if request.seconds is None else hms(request.seconds)
+    seconds = hms(request.seconds) if request.seconds else None
     lines: list[tuple[str, object]] = [
-        ("job_name", name), ("initialdir", request.workdir or "."), ("output", output),
-        ("error", named("error", request.error, output)), ("input", named("input", request.input, "")),
-        ("total_tasks", tasks), ("tasks_per_node", per_node), ("gpus_per_node", request.gpus),
-        ("cpus_per_task", request.cpus or 1), ("wall_clock_limit", seconds), ("features", "&".join(features)),
-        ("class", request.partition), ("account", request.account), ("reservation", request.reservation),
-        ("array", request.array), ("node_usage", "not_shared" if request.exclusive else None),
+        ("job_name", name),
+        ("initialdir", request.workdir or "."),
+        ("output", output),
+        ("error", named("error", request.error, output)),
+        ("input", named("input", request.input, "")),
+        ("total_tasks", tasks),
+        ("tasks_per_node", per_node),
+        ("gpus_per_node", request.node_gpus),
+        ("cpus_per_task", request.cpus or 1),
+        ("wall_clock_limit", seconds),
+        ("features", "&".join(features)),
+        ("class", request.partition),
+        ("account", request.account),
+        ("reservation", request.reservation),
+        ("array", request.array),
+        ("node_usage", "not_shared" if request.exclusive else None),
         ("requeue", None if request.requeue is None else int(request.requeue)),
-    ]  # fmt: skip
-    for field in ("qos", "mail_user", "comment", "node_memory"):
-        if getattr(request, field):
-            what = {"node_memory": "memory"}.get(field, field)
-            lost.append((what, "BSC's dialect has none" if what != "memory" else "memory follows the cores"))
+    ]
+    lost += _without_keyword(request)
+    return [(key, str(value)) for key, value in lines if value not in (None, "")], lost
+
+
+def _tasks_of_a_node(request: Request, lost: list[tuple[str, str]]) -> int | None:
+    """Return `tasks_per_node`, by which alone BSC's dialect counts nodes; None where the node type leaves no choice."""
+    if request.tasks_per_node or request.geometry or not request.nodes:
+        return request.tasks_per_node
+    kind = next((NODE_TYPES[one] for one in request.features if one in NODE_TYPES), None)
+    if request.tasks is None and request.node_tasks is None:
+        return 1  # of a range of nodes, of which the fewest are taken
+    if request.node_tasks is None:
+        lost.append(("nodes", f"{request.tasks} tasks on {request.nodes} nodes: not the same number on each"))
+    elif kind and request.cpus and kind[0] // request.cpus == request.node_tasks:
+        return None
+    return request.node_tasks
+
+
+def _without_keyword(request: Request) -> list[tuple[str, str]]:
+    """Return the fields that BSC's dialect cannot say, with the reason."""
+    lost = [
+        (name, "BSC's dialect has none") for name in ("qos", "mail_user", "mail", "comment") if getattr(request, name)
+    ]
+    if request.other_gres:
+        lost.append(("other_gres", f"{', '.join(map(str, request.other_gres))}: BSC's dialect has none"))
+    if request.node_memory is not None:
+        lost.append(("memory", "memory follows the cores"))
+    if request.seconds == 0:
+        lost.append(("seconds", "no limit is meant, but the dialect's default is not documented: give one"))
+    if request.node_gpus is None and (request.job_gpus or request.task_gpus):
+        name = "job_gpus" if request.job_gpus else "task_gpus"
+        lost.append((name, "GPUs are counted by node, and a number that is the same on each does not follow"))
+    if request.gpu_kinds:
+        lost.append(("gpu_kinds", "several kinds of GPUs on a node: their number is kept"))
+    if request.copy_environment is False:
+        lost.append(("export", "BSC's dialect passes the whole environment on"))
     if request.dependency:
         lost.append(("dependency", f"say it when you submit: mnsubmit -dep {request.dependency}"))
     if request.geometry:
         lost.append(("geometry", "tasks are dealt out evenly"))
     if request.max_nodes:
         lost.append(("nodes", f"a range of nodes: {request.nodes} are taken"))
-    return [(key, str(value)) for key, value in lines if value not in (None, "")], lost
+    return lost

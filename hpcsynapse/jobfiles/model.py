@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from hpcsynapse.findings import Finding
+from hpcsynapse.jobfiles.gres import Gres
+
 
 @dataclass(frozen=True, slots=True)
 class Directive:
@@ -15,26 +18,14 @@ class Directive:
     value: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Complaint:
-    """What is wrong with a line: `level` is error, warning, or lost (has no counterpart in another dialect)."""
-
-    line: int
-    directive: str
-    level: str
-    message: str
-
-    def __str__(self) -> str:
-        subject = f" {self.directive}:" if self.directive else ""
-        return f"line {self.line}: {self.level}:{subject} {self.message}"
-
-
 @dataclass(slots=True, kw_only=True)
 class Request:
     """What a job asks its queue for; None where the file does not say.
 
-    Times are in seconds, memory in MiB, file names have Slurm's patterns (%j, %x, %%), `features` is a list of
-    properties that every node must have or one expression of the file's own, `mail` Slurm's events.
+    Times are in seconds (0 is no limit), memory in MiB, file names have Slurm's patterns (%j, %x, %%), `features` is a
+    list of properties that every node must have or one expression of the file's own, `mail` Slurm's events. GPUs are
+    counted by node, for the whole job or by task, as the file does; `gpu_kinds` is there for several kinds,
+    `gpu_option` where GPUs of a node are not asked for by Slurm's --gres.
     """
 
     name: str | None = None
@@ -50,7 +41,12 @@ class Request:
     geometry: tuple[tuple[int, ...], ...] = ()
     cpus: int | None = None
     gpus: int | None = None
+    job_gpus: int | None = None
+    task_gpus: int | None = None
+    gpu_option: str | None = None
     gpu_type: str | None = None
+    gpu_kinds: tuple[Gres, ...] = ()
+    other_gres: tuple[Gres, ...] = ()
     memory: int | None = None
     task_memory: int | None = None
     seconds: int | None = None
@@ -68,6 +64,7 @@ class Request:
     array: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     copy_environment: bool | None = None
+    export: str | None = None
     program: str | None = None
     arguments: str | None = None
 
@@ -79,6 +76,31 @@ class Request:
         if self.tasks is None and self.nodes and self.tasks_per_node:
             return self.nodes * self.tasks_per_node
         return self.tasks
+
+    @property
+    def all_nodes(self) -> int | None:
+        """Nodes, where the file gives one number or it follows from those of the tasks."""
+        if self.nodes is None and self.tasks and self.tasks_per_node:
+            return -(-self.tasks // self.tasks_per_node)
+        return None if self.max_nodes else self.nodes
+
+    @property
+    def node_tasks(self) -> int | None:
+        """Tasks of each node, where the file tells and it is the same number everywhere."""
+        if self.tasks_per_node or not self.all_nodes:
+            return self.tasks_per_node
+        whole, rest = divmod(self.tasks or self.all_nodes, self.all_nodes)
+        return whole if not rest else None
+
+    @property
+    def node_gpus(self) -> int | None:
+        """GPUs of each node: given as such, or of the whole job or a task where that is the same number everywhere."""
+        if self.gpus is not None:
+            return self.gpus
+        if self.job_gpus is not None:
+            nodes = self.all_nodes
+            return self.job_gpus // nodes if nodes and self.job_gpus % nodes == 0 else None
+        return self.task_gpus * self.node_tasks if self.task_gpus and self.node_tasks else None
 
     @property
     def node_memory(self) -> int | None:
@@ -117,17 +139,26 @@ class JobFile:
     dialect: str
     steps: list[Step]
     body: list[tuple[int, str]]
-    complaints: list[Complaint]
+    complaints: list[Finding]
 
     @property
-    def errors(self) -> list[Complaint]:
-        """What keeps the file from being used as it is."""
+    def errors(self) -> list[Finding]:
+        """What keeps the file from being understood as a whole."""
         return [complaint for complaint in self.complaints if complaint.level == "error"]
 
     @property
-    def lost(self) -> list[Complaint]:
+    def unusable(self) -> bool:
+        """Whether a queue would refuse the file as it is."""
+        return any(complaint.level in ("error", "refused") for complaint in self.complaints)
+
+    @property
+    def lost(self) -> list[Finding]:
         """What has no counterpart in the dialect that the file was converted to."""
         return [complaint for complaint in self.complaints if complaint.level == "lost"]
+
+
+class NoCounterpartError(Exception):
+    """Raised by a rule for a value that only its own dialect can express; the directive is kept as it is."""
 
 
 # Puts a value into a request and returns what is odd about it, or None; raises ValueError when it cannot be meant.

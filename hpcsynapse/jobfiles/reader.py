@@ -8,27 +8,52 @@ from operator import attrgetter
 from types import ModuleType
 
 from hpcsynapse.fields import nearest
+from hpcsynapse.findings import Finding, at_line, by_line
 from hpcsynapse.jobfiles import lines as text_lines
 from hpcsynapse.jobfiles import loadleveler, minotauro, slurm
-from hpcsynapse.jobfiles.model import Complaint, Directive, JobFile, Request, Step
+from hpcsynapse.jobfiles.model import Directive, JobFile, NoCounterpartError, Request, Step
+from hpcsynapse.jobfiles.sbatch_options import options
 
 DIALECTS: dict[str, ModuleType] = {"slurm": slurm, "minotauro": minotauro, "loadleveler": loadleveler}
 _BSC_ONLY = {"gpus_per_node", "cpus_per_task", "features"}
 _QUEUE = re.compile(r"[ \t]*#[ \t]*@[ \t]*queue\b", re.IGNORECASE)
 _FIELDS = tuple(item.name for item in dataclasses.fields(Request) if item.name != "environment")
 _snapshot = attrgetter(*_FIELDS)
+_OF_A_CENTRE = ("cri_",)  # keywords that a filter of the centre reads before LoadLeveler does
 _AT_KEY = re.compile(r"[ \t]*#[ \t]*@[ \t]*([\w-]+)")
 
 
 def read(data: bytes, dialect: str | None = None) -> JobFile:
     """Return what a job file asks for; whatever is odd about it is a complaint, never an exception."""
     lines, complaints = text_lines.decode(data)
-    dialect = dialect or detect(lines)
+    told, dialect = dialect, dialect or detect(lines)
+    complaints += _around(lines, dialect, told is not None)
     steps, consumed = (_read_sbatch if dialect == "slurm" else _read_keywords)(lines, dialect, complaints)
     for step in steps:
         complaints += DIALECTS[dialect].check(step)
     body = [(number, line) for number, line in enumerate(lines, 1) if number not in consumed]
-    return JobFile(dialect, steps, body, sorted(set(complaints)))
+    return JobFile(dialect, steps, body, sorted(set(complaints), key=by_line))
+
+
+def _around(lines: list[str], dialect: str, told: bool) -> list[Finding]:
+    """Return what is odd about a file apart from its own directives: first line, characters, another queue's lines."""
+    complaints = [*text_lines.odd_dashes(lines)]
+    own = any(map(text_lines.is_directive_line, lines))
+    foreign = next(text_lines.foreign_directives(lines), None)
+    if foreign and (own or told):
+        number, queue = foreign
+        also = "; sbatch obeys #PBS and #BSUB lines too, unless --ignore-pbs is given" if dialect == "slurm" else ""
+        complaints.append(at_line(number, "", "warning", f"is a directive of {queue}, which is not read here{also}"))
+    elif foreign:
+        number, queue = foreign
+        message = f"is a directive of {queue}: the file is for another queue than {', '.join(DIALECTS)}"
+        complaints.append(at_line(number, "", "error", message))
+    elif not own:
+        complaints.append(at_line(1, "", "warning", "no directive of any queue is in the file"))
+    if dialect == "slurm" and not foreign and not (lines and lines[0].startswith("#!")):
+        message = "the first line does not begin with #!, without which sbatch refuses the file"
+        complaints.append(at_line(1, "", "refused", message))
+    return complaints
 
 
 def detect(lines: list[str]) -> str:
@@ -42,19 +67,29 @@ def detect(lines: list[str]) -> str:
     return "minotauro" if keys and len(keys) >= sbatch else "slurm"
 
 
-def _read_sbatch(lines: list[str], dialect: str, complaints: list[Complaint]) -> tuple[list[Step], set[int]]:
+def _read_sbatch(lines: list[str], dialect: str, complaints: list[Finding]) -> tuple[list[Step], set[int]]:
     step, consumed = Step(end=1), set()
     for number, words in text_lines.sbatch_lines(lines, complaints):
         consumed.add(number)
-        for name, value, complaint in slurm.options(words):
-            if complaint:
-                complaints.append(Complaint(number, name or value, "error", complaint))
-            else:
-                _apply(step, Directive(number, name, value), "slurm", complaints)
+        _apply_options(step, number, words, complaints)
     return [step], consumed
 
 
-def _read_keywords(lines: list[str], dialect: str, complaints: list[Complaint]) -> tuple[list[Step], set[int]]:
+def _apply_options(step: Step, number: int, words: list[str], complaints: list[Finding]) -> None:
+    """Put the options of one #SBATCH line into a step's request; one that no rule knows is kept as it is."""
+    for one in options(words):
+        if one.message:
+            complaints.append(at_line(number, one.name or one.value, one.level, one.message))
+        if one.level == "error":
+            continue
+        directive = Directive(number, one.name, one.value)
+        if one.name in slurm.RULES:
+            _apply(step, directive, "slurm", complaints)
+        else:
+            step.without_meaning.append(directive)
+
+
+def _read_keywords(lines: list[str], dialect: str, complaints: list[Finding]) -> tuple[list[Step], set[int]]:
     strict = dialect == "loadleveler"
     last_queue = max((number for number, line in enumerate(lines, 1) if _QUEUE.match(line)), default=0)
     steps, step, consumed = list[Step](), Step(), set[int]()
@@ -62,7 +97,7 @@ def _read_keywords(lines: list[str], dialect: str, complaints: list[Complaint]) 
         consumed.update(range(directive.line, last + 1))
         if strict and last_queue and directive.line > last_queue:
             message = f"is ignored: the last # @ queue is in line {last_queue}"
-            complaints.append(Complaint(directive.line, directive.key, "warning", message))
+            complaints.append(at_line(directive.line, directive.key, "warning", message))
         elif strict and directive.key == "queue":
             step.end = directive.line
             steps.append(step)
@@ -74,39 +109,43 @@ def _read_keywords(lines: list[str], dialect: str, complaints: list[Complaint]) 
         step.end = max(consumed, default=1)
         steps.append(step)
     if strict and not last_queue:
-        complaints.append(Complaint(max(consumed, default=1), "queue", "error", "# @ queue is missing: no step ends"))
+        complaints.append(at_line(max(consumed, default=1), "queue", "error", "# @ queue is missing: no step ends"))
     return steps, consumed
 
 
-def _mixed(step: Step, lines: list[str], dialect: str, consumed: set[int], complaints: list[Complaint]) -> None:
+def _mixed(step: Step, lines: list[str], dialect: str, consumed: set[int], complaints: list[Finding]) -> None:
     """Read #SBATCH lines among keywords: Slurm lies below BSC's dialect, but LoadLeveler takes them for comments."""
     for number, line in enumerate(lines, 1):
         if not line.startswith("#SBATCH"):
             continue
         consumed.add(number)
         if dialect == "loadleveler":
-            complaints.append(Complaint(number, line[7:].strip()[:60], "warning", "is a comment to LoadLeveler"))
+            complaints.append(at_line(number, line[7:].strip()[:60], "warning", "is a comment to LoadLeveler"))
             continue
-        complaints.append(Complaint(number, line[7:].strip()[:60], "warning", "an option of sbatch among keywords"))
-        for _, words in text_lines.sbatch_lines([line], []):
-            for name, value, complaint in slurm.options(words):
-                if not complaint:
-                    _apply(step, Directive(number, name, value), "slurm", complaints)
+        complaints.append(at_line(number, line[7:].strip()[:60], "warning", "an option of sbatch among keywords"))
+        for _, words in text_lines.sbatch_lines([line], complaints, number):
+            _apply_options(step, number, words, complaints)
 
 
-def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Complaint]) -> None:
+def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Finding]) -> None:
     """Put one statement into a step's request."""
     rules = DIALECTS[dialect].RULES
     key = directive.key.partition(".")[0]
+    if key.startswith(_OF_A_CENTRE) and dialect == "loadleveler":
+        message = f"is no keyword of {dialect} itself; a centre that has its own may know it"
+        complaints.append(at_line(directive.line, directive.key, "warning", message))
+        step.without_meaning.append(directive)
+        return
     if key not in rules:
         level = "warning" if dialect == "minotauro" else "error"
         message = f"is no keyword of {dialect}{nearest(key, rules)}"
-        complaints.append(Complaint(directive.line, directive.key, level, message))
+        complaints.append(at_line(directive.line, directive.key, level, message))
         return
     before = step.lines.get(directive.key)
-    if before and before.line > step.start and before.value != directive.value:
+    adds = dialect == "slurm" and key in slurm.ADDING
+    if before and before.line > step.start and before.value != directive.value and not adds:
         message = f"was given in line {before.line} already; the later one counts"
-        complaints.append(Complaint(directive.line, directive.key, "warning", message))
+        complaints.append(at_line(directive.line, directive.key, "warning", message))
     step.lines[directive.key] = directive
     rule = rules[key]
     if rule is None:
@@ -117,11 +156,13 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Comp
     earlier = _snapshot(step.request)
     try:
         odd = rule(step.request, directive.value)
+    except NoCounterpartError:
+        step.without_meaning.append(directive)
     except ValueError as error:
-        complaints.append(Complaint(directive.line, directive.key, "error", str(error)))
+        complaints.append(at_line(directive.line, directive.key, "error", str(error)))
     else:
         if odd:
-            complaints.append(Complaint(directive.line, directive.key, "warning", odd))
+            complaints.append(at_line(directive.line, directive.key, "warning", odd))
         for name, before_it, value in zip(_FIELDS, earlier, _snapshot(step.request), strict=True):
             if before_it != value:
                 step.sources[name] = directive

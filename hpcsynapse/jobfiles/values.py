@@ -11,14 +11,31 @@ from hpcsynapse.jobfiles.model import Request, Rule
 from hpcsynapse.units import format_walltime
 
 BLANKS = " \t"
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtw]?)b?", re.IGNORECASE)
+_MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([kmgtw]?)b?", re.IGNORECASE)
 _MEBIBYTES = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0**2}
 _MACRO = re.compile(r"\$\(([A-Za-z_]+)\)")
 # LoadLeveler's variables in file names, and Slurm's patterns for them; `process` is the step's number in its job.
-_PATTERNS = {"jobid": "%j", "cluster": "%j", "job_name": "%x", "user": "%u", "host": "%N", "hostname": "%N",
-             "schedd_hostname": "%N", "stepid": "0", "process": "0", "base_executable": "%x"}  # fmt: skip
-_MACROS = {"%j": "$(jobid)", "%J": "$(jobid)", "%A": "$(jobid)", "%x": "$(job_name)", "%u": "$(user)",
-           "%N": "$(host)", "%%": "%"}  # fmt: skip
+_PATTERNS = {
+    "jobid": "%j",
+    "cluster": "%j",
+    "job_name": "%x",
+    "user": "%u",
+    "host": "%N",
+    "hostname": "%N",
+    "schedd_hostname": "%N",
+    "stepid": "0",
+    "process": "0",
+    "base_executable": "%x",
+}
+_MACROS = {
+    "%j": "$(jobid)",
+    "%J": "$(jobid)",
+    "%A": "$(jobid)",
+    "%x": "$(job_name)",
+    "%u": "$(user)",
+    "%N": "$(host)",
+    "%%": "%",
+}
 
 
 def split_quoted(value: str) -> tuple[str, str]:
@@ -64,15 +81,15 @@ def assign(name: str, parse: Callable[[str], Any] = str) -> Rule:
 
 def count(value: str) -> int:
     """Return a number of at least one."""
-    if not re.fullmatch(r"\d{1,9}", value) or int(value) < 1:
-        raise ValueError(f"{value!r} is not a number of at least 1")
+    if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) < 1:
+        raise ValueError(f"{value[:60]!r} is not a number of at least 1")
     return int(value)
 
 
 def number(value: str) -> int:
     """Return a number of at least zero."""
-    if not re.fullmatch(r"\d{1,9}", value):
-        raise ValueError(f"{value!r} is not a number")
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise ValueError(f"{value[:60]!r} is not a number")
     return int(value)
 
 
@@ -87,8 +104,8 @@ def yes_no(value: str) -> bool:
 def clock(value: str) -> int:
     """Return the seconds of `[[h:]m:]s` (LoadLeveler, BSC), of `hard,soft` those of the hard limit."""
     parts = value.split(",")[0].strip(BLANKS).split(":")
-    if len(parts) > 3 or not all(re.fullmatch(r"\d{1,9}(\.\d+)?", part) for part in parts):
-        raise ValueError(f"{value!r} is not a time; write HH:MM:SS")
+    if len(parts) > 3 or not all(re.fullmatch(r"[0-9]{1,9}(\.\d+)?", part) for part in parts):
+        raise ValueError(f"{value[:60]!r} is not a time; write HH:MM:SS")
     return seconds_of([int(float(part)) for part in parts], value)
 
 
@@ -113,7 +130,7 @@ def memory(value: str) -> int:
     """Return the MiB of `2 gb`, `512M`, `2000` (a bare number is in MB)."""
     match = _MEMORY.fullmatch(value.strip(BLANKS))
     if not match or match[2].lower() == "w":
-        raise ValueError(f"{value!r} is not a size; write for example 2gb")
+        raise ValueError(f"{value[:60]!r} is not a size; write for example 2gb")
     return max(1, int(float(match[1]) * _MEBIBYTES[match[2].lower() or "m"])) if float(match[1]) else 0
 
 

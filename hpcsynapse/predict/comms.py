@@ -16,8 +16,20 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 
 from hpcsynapse.errors import SpecError
+from hpcsynapse.table import KEY, NUMBER, Column
 
-COLUMNS = ("elements", "ranks", "steps", "centralized", "decentralized", "proposed")
+_MEANINGS = {
+    "elements": "elements on every rank",
+    "ranks": "ranks",
+    "steps": "steps of an epoch",
+    "centralized": "elements exchanged by gradients to one rank and parameters back",
+    "decentralized": "elements exchanged by a ring all-reduce",
+    "proposed": "the same, and rank 0's parameters to all once in the epoch",
+}
+COLUMNS = {
+    name: Column(name=name, meaning=meaning, head=name, unit=NUMBER, priority=KEY, always=True)
+    for name, meaning in _MEANINGS.items()
+}
 PLACES = 20
 MAX_DIGITS = 30
 MAX_ROWS = 100_000

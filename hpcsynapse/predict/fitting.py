@@ -6,52 +6,51 @@ them to the step times, and differences between ranks are left out. Errors count
 coefficient is negative. Points that exchange with one number of ranks only cannot tell alpha from beta: the estimate
 is then bandwidth alone, and the interval reaches to latency alone.
 
-For intervals every figure is drawn again, with the standard error that repeats (or the blocks of one run) show or the
-misfit of the model, whichever is larger, and the model is fitted to each draw. They hold as long as the model does: a
-network that congests with more nodes than were measured is not in them.
+For intervals every figure is drawn again with its error and the model's misfit (`uncertainty`), and the model is fitted
+to each draw. They hold as long as the model does: a network that congests only beyond what was measured is not in them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from hpcsynapse.predict import cost
 from hpcsynapse.predict.curve import Curve, Observation
+from hpcsynapse.predict.exchange import Exchange, places
+from hpcsynapse.predict.figures import TINY, Figures, communication, level_errors, mean, rest_errors, time_errors
 from hpcsynapse.predict.model import PIECES, Model, complete
 from hpcsynapse.predict.nonnegative import solve
-from hpcsynapse.predict.slowest import Spread, spread
+from hpcsynapse.predict.uncertainty import Errors, misfits
 
 Floats = npt.NDArray[np.float64]
-DRAWS = 400
-# The relative error that a model is taken to have before its misfit is seen, and the points that this counts for.
-UNSEEN, UNSEEN_WEIGHT = 0.03, 2
-_SPREADS = 40  # draws of the distribution of computation times
-_BLOCKS = 20
-_ITERATIONS = 15
-_UNKNOWN: Floats = np.zeros(1)
+DRAWS = 1000
 
 
 def fit(curve: Curve) -> Model:
-    """Return the model of a curve with its misfit."""
-    model = _fit(curve, _Figures(curve))
-    points = curve.observations
+    """Return the model of a curve with its misfit: the root of the mean square of what step times differ from it."""
+    model, points = _fit(curve, Figures(curve)), curve.observations
     errors = model.time(*places(points))[0] / np.array([point.time for point in points]) - 1
-    links = np.unique(curve.links(places([point for point in points if curve.exchanges(point)])[1]))
-    fitted = 1 + np.count_nonzero(model.alpha[0, links]) + np.count_nonzero(model.beta[0, links])
-    spare = max(0, len(points) - int(fitted))
-    variance = (float(np.sum(errors**2)) + UNSEEN_WEIGHT * UNSEEN**2) / (spare + UNSEEN_WEIGHT)
-    return replace(model, misfit=math.sqrt(variance))
+    return replace(model, misfit=float(np.sqrt(np.mean(errors**2))))
 
 
-def draw(model: Model, seed: int = 0) -> Model:
-    """Return DRAWS models, fitted to figures drawn again."""
-    figures = _Figures(model.curve, np.random.default_rng(seed), model.misfit)
+def draw(model: Model, draws: int = DRAWS, seed: int = 0) -> Model:
+    """Return so many models, fitted to figures drawn again."""
+    rng = np.random.default_rng(seed)
+    figures = Figures(model.curve, rng, *_drawn_misfits(model, draws, rng))
     return replace(_fit(model.curve, figures), misfit=model.misfit)
+
+
+def draw_base(model: Model, draws: int, seed: int = 1) -> Floats:
+    """Return what the time of a step of the baseline may be, relative to how it was measured."""
+    curve, rng = model.curve, np.random.default_rng(seed)
+    index = next((i for i, point in enumerate(curve.observations) if point.ranks == curve.baseline_ranks), None)
+    if index is None:
+        return np.ones(draws)
+    wrong, _ = _drawn_misfits(model, draws, rng)
+    return np.asarray(np.exp(time_errors(curve.observations).noise(rng, wrong)[:, index]))
 
 
 def left_out_error(curve: Curve, left_out: Observation) -> float | None:
@@ -60,112 +59,158 @@ def left_out_error(curve: Curve, left_out: Observation) -> float | None:
     None where they say nothing about it: there is one other point only, or none that exchanged over the same links, or
     step times alone would have to tell what a step is without an exchange.
     """
-    rest = replace(curve, observations=tuple(point for point in curve.observations if point is not left_out))
-    (link,) = curve.links(places([left_out])[1])
-    alike = [point for point in rest.observations if curve.links(places([point])[1])[0] == link]
-    if len(rest.observations) < 2:
+    rest = without(curve, left_out)
+    if len(rest.observations) < 2 or (curve.exchanges(left_out) and not _alike(rest, left_out)):
         return None
-    if curve.exchanges(left_out) and not any(curve.exchanges(point) for point in alike):
+    if not curve.told_apart and not curve.exchanges(left_out) and all(map(curve.exchanges, rest.observations)):
         return None
-    if not _told_apart(curve) and not curve.exchanges(left_out) and all(map(curve.exchanges, rest.observations)):
-        return None
-    found = _fit(rest, _Figures(rest)).time(*places([left_out]))
+    found = _fit(rest, Figures(rest)).time(*places([left_out]))
     return float(found[0, 0] / left_out.time - 1)
 
 
-def places(points: Sequence[Observation]) -> tuple[Floats, Floats]:
-    """Return ranks and nodes of points."""
-    return np.array([point.ranks for point in points], float), np.array([point.nodes for point in points], float)
+def left_out_exchange(curve: Curve, left_out: Observation) -> float | None:
+    """Return the same of what tells exchanges apart best: of communication where it was measured, else of the step.
+
+    None also where the other points exchanged with one number of ranks, so that latency and bandwidth are not told.
+    """
+    rest = without(curve, left_out)
+    if len({point.ranks for point in _alike(rest, left_out)}) < 2 or not curve.exchanges(left_out):
+        return None
+    if not curve.told_apart:
+        return left_out_error(curve, left_out)
+    if not left_out.samples:
+        return None
+    seen = max(float(communication([left_out])[0]), TINY)
+    return float(_fit(rest, Figures(rest)).parts(*places([left_out]))[1][0, 0] / seen - 1)
 
 
-class _Figures:
-    """What was measured, one row; or DRAWS rows drawn with its errors."""
-
-    def __init__(self, curve: Curve, mix: np.random.Generator | None = None, misfit: float = 0.0) -> None:
-        points = curve.observations
-        self.mix = mix
-        self._errors = {id(point): max(point.error, misfit) for point in points}
-
-    def times(self, points: Sequence[Observation], values: Sequence[float]) -> Floats:
-        """Return times of points, which have the relative errors of their steps."""
-        noise = self._noise(points)
-        return np.asarray(np.asarray(values, float) * np.exp(noise))
-
-    def rests(self, points: Sequence[Observation], values: Sequence[float]) -> Floats:
-        """Return differences of such times, which have the absolute errors of the steps."""
-        steps = np.array([point.time for point in points])
-        return np.maximum(0.0, np.asarray(values, float) + steps * self._noise(points))
-
-    def spreads(self, pieces: Sequence[Floats]) -> tuple[Spread, ...]:
-        """Return the distribution of relative times; drawn: of blocks of neighbours, with replacement."""
-        if self.mix is None:
-            return (spread(np.concatenate(pieces)),)
-        blocks = [block for piece in pieces for block in np.array_split(piece, _BLOCKS) if len(block)]
-        chosen = self.mix.integers(0, len(blocks), (_SPREADS, len(blocks)))
-        return tuple(spread(np.concatenate([blocks[index] for index in row])) for row in chosen)
-
-    def _noise(self, points: Sequence[Observation]) -> Floats:
-        if self.mix is None:
-            return np.zeros((1, len(points)))
-        errors = np.array([self._errors[id(point)] for point in points])
-        return np.asarray(self.mix.standard_normal((DRAWS, len(points))) * errors)
+def exchange_error(curve: Curve) -> float:
+    """Return the root of the mean square error of what `left_out_exchange` compares with."""
+    errors = rest_errors(_exchanging(curve)) if curve.told_apart else time_errors(curve.observations)
+    return float(np.sqrt(np.mean(errors.sizes**2)))
 
 
-def _fit(curve: Curve, figures: _Figures) -> Model:
-    return (_of_records if _told_apart(curve) else _of_times)(curve, figures)
+def without(curve: Curve, left_out: Observation) -> Curve:
+    """Return a curve without one of its points."""
+    return replace(curve, observations=tuple(point for point in curve.observations if point is not left_out))
 
 
-def _told_apart(curve: Curve) -> bool:
-    """Tell whether records say what is computation and what communication."""
-    together = [point for point in curve.observations if point.ranks > 1]
-    known = all(point.samples and all(one.phases_known for one in point.samples) for point in together)
-    return bool(together) and known
+def _alike(curve: Curve, other: Observation) -> list[Observation]:
+    """Return the points that exchanged over the same links as another one."""
+    (link,) = curve.links(places([other])[1])
+    return [
+        point for point in curve.observations if curve.links(places([point])[1])[0] == link and curve.exchanges(point)
+    ]
 
 
-def _of_times(curve: Curve, figures: _Figures) -> Model:
+def _drawn_misfits(model: Model, draws: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return draws of what the model may miss: of times, and of communication relative to it."""
+    if not model.curve.told_apart:
+        points = model.curve.observations
+        residuals = model.time(*places(points))[0] / np.array([point.time for point in points]) - 1
+        wrong = misfits(residuals, time_errors(points), len(points) - 1 - _coefficients(model), draws, rng)
+        return wrong, wrong
+    computed, exchanged = _computed(model), _exchanged(model)
+    # Few points tell of communication alone; what varies between runs is in it as it is in computation.
+    both = np.concatenate([computed[0], exchanged[0]])
+    errors = Errors(np.concatenate([computed[1].sizes, exchanged[1].sizes]))
+    return misfits(*computed, draws, rng), misfits(both, errors, computed[2] + exchanged[2], draws, rng)
+
+
+def _computed(model: Model) -> tuple[Floats, Errors, int]:
+    """Return relative residuals of computation, the errors of the figures, and how many of them are to spare."""
+    usual = _usual(model.curve)
+    level = np.array([mean([one.level for one in point.samples]) for point in usual])
+    found = model.constant[0] + model.per_sample[0] * model.curve.batches(places(usual)[0])
+    fitted = np.count_nonzero(model.constant[0]) + np.count_nonzero(model.per_sample[0])
+    return found / level - 1, level_errors(usual), len(usual) - int(fitted)
+
+
+def _exchanged(model: Model) -> tuple[Floats, Errors, int]:
+    """Return the same of communication."""
+    points = _exchanging(model.curve)
+    if not points:
+        return np.empty(0), Errors(np.empty(0)), 0
+    seen = communication(points)
+    found = model.parts(*places(points))[1][0] - seen
+    return found / np.maximum(seen, TINY), rest_errors(points), len(points) - _coefficients(model)
+
+
+def _coefficients(model: Model) -> int:
+    """Return how many coefficients of the exchange were fitted."""
+    links = np.unique(model.curve.links(places(_exchanging(model.curve))[1]))
+    return int(np.count_nonzero(model.alpha[0, links]) + np.count_nonzero(model.beta[0, links]))
+
+
+def _exchanging(curve: Curve) -> list[Observation]:
+    measured = [point for point in curve.observations if point.samples] if curve.told_apart else curve.observations
+    return [point for point in measured if curve.exchanges(point)]
+
+
+def _usual(curve: Curve) -> list[Observation]:
+    """Return the points that computation is taken from.
+
+    Ranks that exchange compute more slowly than one alone; only they matter where the batch is always the same.
+    """
+    measured = [point for point in curve.observations if point.samples]
+    return [point for point in measured if point.ranks > 1 or curve.scaling == "strong"] or measured
+
+
+def _fit(curve: Curve, figures: Figures) -> Model:
+    model = (_of_records if curve.told_apart else _of_times)(curve, figures)
+    if curve.network is None:
+        return model
+    alpha, beta = model.alpha.copy(), model.beta.copy()
+    alpha[:, 1], beta[:, 1] = figures.network(curve.network, len(alpha))
+    return replace(model, alpha=alpha, beta=beta)
+
+
+def _of_times(curve: Curve, figures: Figures) -> Model:
     """Fit computation, alpha and beta to the step times at once."""
     points = curve.observations
-    times = figures.times(points, [point.time for point in points])
+    times = figures.times(points)
+    steps = np.array([[point.time for point in points]])
     batches = curve.batches(places(points)[0])
-    found = _Exchange(curve, points).solve(times, times, batches[:, None], figures.mix)
+    found = Exchange(curve, points).solve(times, steps, batches[:, None], figures.mix)
     level = found[:, 0]
     none = np.zeros_like(level)
     weak = curve.scaling == "weak"
     return Model(
-        curve=curve, constant=level * batches[0] if weak else none, per_sample=none if weak else level,
-        alpha=found[:, 3:], beta=found[:, 1:3],
-    )  # fmt: skip
+        curve=curve,
+        constant=level * batches[0] if weak else none,
+        per_sample=none if weak else level,
+        alpha=found[:, 3:],
+        beta=found[:, 1:3],
+    )
 
 
-def _of_records(curve: Curve, figures: _Figures) -> Model:
+def _of_records(curve: Curve, figures: Figures) -> Model:
     """Take computation as it was measured, and fit alpha and beta to what communication took."""
-    measured = [point for point in curve.observations if point.samples]
-    # Ranks that exchange compute more slowly than one alone; only they matter where the batch is always the same.
-    usual = [point for point in measured if point.ranks > 1 or curve.scaling == "strong"] or measured
-    levels = figures.times(usual, [_mean([one.level for one in point.samples]) for point in usual])
-    constant, per_sample = _computation(curve, usual, levels, figures)
-    exchanging = [point for point in measured if curve.exchanges(point)]
+    usual, exchanging = _usual(curve), _exchanging(curve)
+    constant, per_sample = _computation(curve, usual, figures)
     batches = curve.batches(places(exchanging)[0])
     own = constant[:, None] + per_sample[:, None] * batches
     hidden = _hidden(exchanging)
-    seen = figures.rests(exchanging, [_mean([one.communicate for one in point.samples]) for point in exchanging])
+    seen = figures.rests(exchanging)
     whole = complete(seen, hidden * own) if hidden else seen
     steps = np.array([[point.time for point in exchanging]])
-    exchange = _Exchange(curve, exchanging, own)
-    found = exchange.solve(whole, np.broadcast_to(steps, whole.shape), np.empty((len(exchanging), 0)), figures.mix)
+    found = Exchange(curve, exchanging, own).solve(whole, steps, np.empty((len(exchanging), 0)), figures.mix)
     samples = [one for point in usual for one in point.samples]
     return Model(
-        curve=curve, constant=constant, per_sample=per_sample, alpha=found[:, 2:], beta=found[:, :2],
-        spreads=figures.spreads([one.relative for one in samples]), hidden=hidden,
+        curve=curve,
+        constant=constant,
+        per_sample=per_sample,
+        alpha=found[:, 2:],
+        beta=found[:, :2],
+        spreads=figures.spreads(samples),
+        hidden=hidden,
         independence=_independence([one.excess for one in samples]),
-    )  # fmt: skip
+    )
 
 
-def _computation(
-    curve: Curve, points: Sequence[Observation], levels: Floats, figures: _Figures
-) -> tuple[Floats, Floats]:
+def _computation(curve: Curve, points: Sequence[Observation], figures: Figures) -> tuple[Floats, Floats]:
     """Return the computation of a rank: the same always in weak scaling, else a part of it grows with the batch."""
-    batches = curve.batches(places(points)[0])
+    levels, batches = figures.levels(points), curve.batches(places(points)[0])
     if curve.scaling == "weak":
         return np.exp(np.log(levels).mean(axis=1)), np.zeros(len(levels))
     columns = np.stack([batches, np.ones_like(batches)], axis=1)[:, : len(set(batches.tolist()))]
@@ -182,51 +227,3 @@ def _hidden(points: Sequence[Observation]) -> float:
 def _independence(excesses: Sequence[tuple[float, float]]) -> float:
     measured, alone = (sum(parts) for parts in zip(*excesses, strict=True))
     return min(1.0, max(0.0, measured / alone)) if alone > 0 else 1.0
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
-class _Exchange:
-    """What alpha and beta contribute to points: beta and alpha of one node and of several, as far as they were used."""
-
-    def __init__(self, curve: Curve, points: Sequence[Observation], think: Floats = _UNKNOWN) -> None:
-        self._curve, self._think = curve, think
-        ranks, nodes = places(points)
-        self._members = curve.members(ranks, nodes)
-        takes_part = np.array([curve.exchanges(point) for point in points], bool)
-        self._links = np.stack([(curve.links(nodes) == link) & takes_part for link in (0, 1)], axis=1)
-
-    def solve(self, values: Floats, steps: Floats, others: Floats, mix: np.random.Generator | None) -> Floats:
-        """Return coefficients, a row for each row of values: those of `others`, beta of both links, alpha of both.
-
-        Errors count relative to the step times. A link that was not used is given the coefficients of the other one.
-        """
-        kind, more = self._curve.collective, others.shape[1]
-        rounds = cost.rounds(kind, self._members)[:, None] * self._links
-        alone = cost.volume(kind, self._members, self._curve.servers)
-        # Newton's method, which ends after one turn but for the queue: how long one waits there grows faster than beta,
-        # so it starts above, where the servers would be busy all the time.
-        start = np.min(steps / (self._members * alone + 1e-300), axis=1, keepdims=True)
-        beta = np.broadcast_to(start, values.shape)
-        think = np.min(values / others[:, 0], axis=1)[:, None] * others[:, 0] if more else self._think
-        found = np.zeros((len(values), more + 4))
-        for _ in range(_ITERATIONS):
-            before = found
-            busy, slope = cost.transfer(kind, self._members, beta, think, self._curve.servers)
-            rest = busy - slope * beta
-            columns = np.concatenate(np.broadcast_arrays(*(
-                part[..., None] for part in [*others.T, *(slope[:, None] * self._links.T).swapaxes(0, 1), *rounds.T]
-            )), axis=-1) / steps[..., None]  # fmt: skip
-            found = solve(columns, (values - rest) / steps)
-            if kind != cost.QUEUE or np.allclose(found, before, rtol=1e-5, atol=0):
-                break
-            beta = found[:, more : more + 2] @ self._links.T
-            think = found[:, :more] @ others.T if more else self._think
-        if mix is not None:
-            found = solve(columns, (values - rest) / steps, mix)
-        for here, other in ((0, 1), (1, 0)):
-            if not self._links[:, here].any():
-                found[:, [more + here, more + 2 + here]] = found[:, [more + other, more + 2 + other]]
-        return found

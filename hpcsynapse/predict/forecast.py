@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from hpcsynapse.errors import SpecError
 from hpcsynapse.predict import laws
+from hpcsynapse.predict.choice import Candidate, candidates
 from hpcsynapse.predict.curve import Curve, Observation
-from hpcsynapse.predict.fitting import draw, fit, left_out_error
+from hpcsynapse.predict.fitting import DRAWS, draw, draw_base, fit, left_out_error
 from hpcsynapse.predict.model import Model
 from hpcsynapse.report.intervals import LEVEL
 
 Floats = npt.NDArray[np.float64]
 WORTH = 0.5  # of the ideal gain that doubling the ranks must bring
+FAR = 16  # times the measured ranks, from which on a prediction is marked
 MAX_RANKS = 100_000  # up to which the knee and recommendations are looked for
 
 
@@ -42,24 +44,31 @@ class Forecast:
     goals: Goals = field(default_factory=Goals)
 
     @cached_property
+    def candidates(self) -> list[Candidate]:
+        """The exchanges that the points allow, the most plausible first."""
+        return candidates(self.curve)
+
+    @cached_property
     def model(self) -> Model:
-        """The cost model."""
-        return fit(self.curve)
+        """The cost model, with the most plausible exchange."""
+        return fit(self.candidates[0].curve)
 
     @cached_property
     def amdahl(self) -> laws.Law | None:
-        """Amdahl's law, or None with too few points."""
+        """Amdahl's law, or None where it does not fit, with too few points, and for weak scaling, which it denies."""
         return self._law(laws.AMDAHL)
 
     @cached_property
     def usl(self) -> laws.Law | None:
-        """The universal scalability law, or None with too few points."""
+        """The universal scalability law, or None likewise."""
         return self._law(laws.USL)
 
     @cached_property
     def most(self) -> int:
-        """The largest number of ranks that is looked at; every rank has a sample."""
+        """The largest number of ranks that is looked at: every rank has a sample, and the network is known."""
         curve = self.curve
+        if curve.one_node and curve.network is None:
+            return curve.ranks_per_node
         if curve.scaling == "weak" or not curve.batches_known:
             return MAX_RANKS
         return min(MAX_RANKS, int(curve.batches(np.ones(1))[0]))
@@ -124,18 +133,15 @@ class Forecast:
 
         They contain the estimate, which is at an end of them where latency and bandwidth cannot be told apart.
         """
-        model = self._drawn
-        rng = np.random.default_rng(1)
-        times = model.time(ranks, nodes)
-        times = times * np.exp(model.misfit * rng.standard_normal(times.shape))
-        points = self.curve.observations
-        error = next((point.error for point in points if point.ranks == self.curve.baseline_ranks), 0.0)
-        base = self.curve.base_time * np.exp(error * rng.standard_normal((len(times), 1)))
-        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         estimate = self.model.time(ranks, nodes)
-        speedups = self.speedup(ranks, times, base)
-        return (_around(np.quantile(times, ends, axis=0), estimate),
-                _around(np.quantile(speedups, ends, axis=0), self.speedup(ranks, estimate)))  # fmt: skip
+        times = np.concatenate([model.time(ranks, nodes) for model in self._drawn])
+        base = self.curve.base_time * draw_base(self.model, len(times))
+        speedups = self.speedup(ranks, times, base[:, None])
+        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        return (
+            _around(np.quantile(times, ends, axis=0), estimate),
+            _around(np.quantile(speedups, ends, axis=0), self.speedup(ranks, estimate)),
+        )
 
     def left_out(self, point: Observation) -> tuple[float | None, float | None, float | None]:
         """Return the errors of a point's step time as the others predict it: cost model, Amdahl's law, USL."""
@@ -144,13 +150,26 @@ class Forecast:
         for size in (laws.AMDAHL, laws.USL):
             law = self._law(size, without=point)
             by_law.append(None if law is None else float(measured / law.speedup(np.array([point.ranks], float))[0] - 1))
-        return left_out_error(self.curve, point), by_law[0], by_law[1]
+        return left_out_error(self.candidates[0].curve, point), by_law[0], by_law[1]
 
     @cached_property
-    def _drawn(self) -> Model:
-        return draw(self.model)
+    def _drawn(self) -> list[Model]:
+        """Models drawn again, of every exchange as many as it is plausible."""
+        shares = [(fit(one.curve), round(one.share * DRAWS)) for one in self.candidates]
+        return [draw(model, draws, seed) for seed, (model, draws) in enumerate(shares) if draws]
+
+    def doubts(self, ranks: int) -> list[str]:
+        """Return remarks on what is said of so many ranks: `far`, `one-node`, `given-network`, `no-phases`."""
+        curve = self.curve
+        found = ["far"] if ranks > FAR * max(point.ranks for point in curve.observations) else []
+        if curve.one_node:
+            beyond = ranks > curve.ranks_per_node and curve.network is not None
+            found.append("given-network" if beyond else "one-node")
+        return [*found, "no-phases"] if curve.phases_missing else found
 
     def _law(self, size: int, without: Observation | None = None) -> laws.Law | None:
+        if self.curve.scaling != "strong":
+            return None
         points = [point for point in self.curve.observations if point is not without]
         ranks = np.array([point.ranks for point in points], float)
         return laws.fit(ranks, self.speedup(ranks, np.array([[point.time for point in points]]))[0], size)
@@ -177,4 +196,5 @@ def _around(ends: Floats, estimate: Floats) -> Floats:
 def doublings(curve: Curve) -> list[int]:
     """Return numbers of ranks to look at where none are asked for: up to 256 times what was measured."""
     largest = max(point.ranks for point in curve.observations)
-    return [largest << step for step in range(1, 9) if largest << step <= MAX_RANKS]
+    most = curve.ranks_per_node if curve.one_node and curve.network is None else MAX_RANKS
+    return [largest << step for step in range(1, 9) if largest << step <= most]

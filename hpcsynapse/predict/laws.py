@@ -37,7 +37,10 @@ class Law:
 
 
 def fit(ranks: Sequence[float] | Floats, speedups: Sequence[float] | Floats, size: int) -> Law | None:
-    """Fit Amdahl's law (size AMDAHL) or the universal law (USL) by relative errors; None with too few rank counts."""
+    """Fit Amdahl's law (size AMDAHL) or the universal law (USL) by relative errors.
+
+    None with too few rank counts, and where more than all of the work would have to be serial.
+    """
     count, speedup = np.asarray(ranks, float), np.asarray(speedups, float)
     if len(np.unique(count)) < size:
         return None
@@ -49,4 +52,4 @@ def fit(ranks: Sequence[float] | Floats, speedups: Sequence[float] | Floats, siz
     if constant <= 0:  # no speedup at all on one rank: the law does not hold
         return None
     sigma, kappa = [value / constant for value in [*rest, 0.0][:2]]
-    return Law(1 / constant, sigma, kappa)
+    return Law(1 / constant, sigma, kappa) if sigma <= 1 else None

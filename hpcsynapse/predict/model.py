@@ -1,10 +1,11 @@
 """The cost model of a curve: step = computation of the slowest rank + what communication is not hidden behind it.
 
-    T(R) = c(b) s(R) + max(X / PIECES, X - h c(b)),    X = alpha rounds(R) + transfer(R, beta)
+    T(R) = c(b) s(R) + max(X / PIECES, X - h c(b)),    X = (alpha rounds(R) + transfer(R, beta)) crowding(R)
 
 c is the computation of a rank with its batch b, s what the slowest of R ranks takes relative to it (`slowest`), alpha
 and beta are the cost of the strategy's own exchange (`cost`), h the share of the computation in which communication
 goes on meanwhile. Ranks on one node and ranks on several have an alpha and a beta each, as different links count.
+Crowding is 1 but where the points show that the network congests.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Model:
 
     `constant` and `per_sample` give the computation of a rank; `alpha` and `beta` have one column for ranks on one
     node and one for several nodes. `independence` is the share of the slowest rank's excess that was seen: ranks that
-    are slow in the same steps have less. `misfit` is the relative error of the fit.
+    are slow in the same steps have less. `misfit` is the relative error that is left at measured points.
     """
 
     curve: Curve
@@ -43,12 +44,12 @@ class Model:
 
     def parts(self, ranks: Floats, nodes: Floats) -> tuple[Floats, Floats]:
         """Return computation of the slowest rank and exposed communication, shape (models, numbers of ranks)."""
-        kind, servers = self.curve.collective, self.curve.servers
+        kind, servers = self.curve.collective, self.curve.servers or 1
         level = self.constant[:, None] + self.per_sample[:, None] * self.curve.batches(ranks)
         compute = level * self._slowest(ranks, nodes)
         members, link = self.curve.members(ranks, nodes), self.curve.links(nodes)
         busy, _ = cost.transfer(kind, members, self.beta[:, link], compute, servers)
-        whole = self.alpha[:, link] * cost.rounds(kind, members) + busy
+        whole = (self.alpha[:, link] * cost.rounds(kind, members) + busy) * self.curve.crowding(ranks, nodes)
         return compute, exposed(whole, self.hidden * level) if self.hidden else whole
 
     def time(self, ranks: Floats, nodes: Floats) -> Floats:

@@ -39,7 +39,8 @@ def solve(columns: Floats, values: Floats, mix: np.random.Generator | None = Non
     good = misfit <= misfit.min(axis=0) + _TIE * misfits[0]
     if mix is None:
         return np.asarray(solutions[np.argmax(good, axis=0), np.arange(len(values))])
-    weights = np.where(good, mix.exponential(size=good.shape), 0.0)  # uniform on the simplex
+    share = mix.gamma(0.5, size=good.shape)  # means near one of them are the more likely: it explains more or less all
+    weights = np.where(good, share, 0.0)
     return np.asarray(np.einsum("sr,srk->rk", weights / weights.sum(axis=0), np.where(good[..., None], solutions, 0.0)))
 
 

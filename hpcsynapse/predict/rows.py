@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,76 +9,79 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hpcsynapse.predict.forecast import Forecast
+from hpcsynapse.predict.forecast import FAR, Forecast
 from hpcsynapse.predict.laws import Law
-from hpcsynapse.report.points import column
-from hpcsynapse.report.tables import Layout
+from hpcsynapse.table import FRACTION, KEY, RATIO, SECONDS, column, columns, lower_end, upper_end
 
 Floats = npt.NDArray[np.float64]
-FAR = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastPoint:
     """One row of a prediction; the fields, in this order, are its columns. None: not known."""
 
-    strategy: str = column("how the ranks work together")
-    engine: str = column("what moves the data")
-    model: str = column("model, or the program of a user's own command")
-    data: str = column("data set")
-    nodes: int | None = column("nodes, filled as those that were measured")
-    ranks: int = column("ranks that train")
-    baseline_strategy: str = column("strategy of the point that speedup and efficiency refer to")
-    baseline_ranks: int = column("ranks of the point that speedup and efficiency refer to")
-    scaling: str = column("strong: equal global batch; weak: equal batch per rank")
-    batch_per_rank: float | None = column("samples of a rank in a step")
-    step_time_s: float | None = column("predicted step; asynchronous: in which a worker makes one")
-    step_time_s_low: float | None = column("lower end of its 95 % interval")
-    step_time_s_high: float | None = column("upper end of its 95 % interval")
-    compute_s: float | None = column("of it, computation of the slowest rank")
-    communicate_s: float | None = column("of it, communication that nothing hides")
-    throughput: float | None = column("samples per second of all ranks")
-    speedup: float = column("predicted, against the measured baseline")
-    speedup_low: float = column("lower end of its 95 % interval")
-    speedup_high: float = column("upper end of its 95 % interval")
-    efficiency: float = column("speedup / (ranks / baseline_ranks), a fraction")
-    efficiency_low: float = column("lower end of its 95 % interval")
-    efficiency_high: float = column("upper end of its 95 % interval")
-    amdahl_speedup: float | None = column("speedup by Amdahl's law")
-    usl_speedup: float | None = column("speedup by the universal scalability law")
-    epoch_time_s: float | None = column("steps of an epoch x step time")
-    rank_hours: float | None = column("of an epoch: ranks x its time")
-    measured_speedup: float | None = column("as it was measured")
-    left_out_error: float | None = column("step time as the other points predict it / as measured - 1")
-    amdahl_left_out_error: float | None = column("the same by Amdahl's law")
-    usl_left_out_error: float | None = column("the same by the universal scalability law")
-    flags: str = column("remarks, separated by blanks")
+    strategy: str = column("how the ranks work together", shown=False)
+    engine: str = column("what moves the data", shown=False)
+    model: str = column("model, or the program of a user's own command", shown=False)
+    data: str = column("data set", shown=False)
+    settings: str = column("settings that tell this curve from others", shown=False)
+    nodes: int | None = column("nodes, filled as those that were measured", priority=KEY)
+    ranks: int = column("ranks that train", priority=KEY)
+    baseline_strategy: str = column("strategy of the point that speedup and efficiency refer to", shown=False)
+    baseline_ranks: int = column("ranks of the point that speedup and efficiency refer to", shown=False)
+    scaling: str = column("strong: equal global batch; weak: equal batch per rank", shown=False)
+    batch_per_rank: float | None = column("samples of a rank in a step", head="batch/rank", priority=4)
+    step_time_s: float | None = column(
+        "predicted mean step, that of the rate; asynchronous: in which a worker makes one",
+        unit=SECONDS,
+        interval=True,
+        priority=7,
+    )
+    step_time_s_low: float | None = lower_end()
+    step_time_s_high: float | None = upper_end()
+    compute_s: float | None = column(
+        "of it, computation of the slowest rank", head="computation", unit=SECONDS, priority=3
+    )
+    communicate_s: float | None = column(
+        "of it, communication that nothing hides", head="exchange", unit=SECONDS, priority=3
+    )
+    throughput: float | None = column("samples per second of all ranks", shown=False)
+    speedup: float = column("predicted, against the measured baseline", unit=RATIO, interval=True, priority=KEY)
+    speedup_low: float = lower_end()
+    speedup_high: float = upper_end()
+    efficiency: float = column(
+        "speedup / (ranks / baseline_ranks), a fraction", unit=FRACTION, interval=True, priority=KEY
+    )
+    efficiency_low: float = lower_end()
+    efficiency_high: float = upper_end()
+    amdahl_speedup: float | None = column(
+        "speedup by Amdahl's law, for strong scaling", head="by Amdahl", unit=RATIO, priority=2
+    )
+    usl_speedup: float | None = column(
+        "speedup by the universal scalability law, for strong scaling", head="by USL", unit=RATIO, priority=2
+    )
+    epoch_time_s: float | None = column("steps of an epoch x step time", unit=SECONDS, priority=4)
+    rank_hours: float | None = column("of an epoch: ranks x its time", head="rank-hours", priority=4)
+    measured_speedup: float | None = column("as it was measured", head="measured", unit=RATIO, priority=6)
+    left_out_error: float | None = column(
+        "step time as the other points predict it / as measured - 1", head="error", unit=FRACTION, priority=6
+    )
+    amdahl_left_out_error: float | None = column(
+        "the same by Amdahl's law", head="error of Amdahl", unit=FRACTION, priority=1
+    )
+    usl_left_out_error: float | None = column(
+        "the same by the universal scalability law", head="error of USL", unit=FRACTION, priority=1
+    )
+    flags: str = column("remarks, separated by blanks", priority=8)
 
 
-COLUMNS: dict[str, str] = {item.name: item.metadata["meaning"] for item in dataclasses.fields(ForecastPoint)}
-PREDICTION = Layout(tuple(COLUMNS), (
-    ("nodes", "nodes"),
-    ("ranks", "ranks"),
-    ("batch/rank", "batch_per_rank"),
-    ("step time", "step_time_s"),
-    ("computation", "compute_s"),
-    ("exchange", "communicate_s"),
-    ("speedup", "speedup"),
-    ("efficiency", "efficiency"),
-    ("Amdahl", "amdahl_speedup"),
-    ("USL", "usl_speedup"),
-    ("epoch time", "epoch_time_s"),
-    ("rank-hours", "rank_hours"),
-    ("measured", "measured_speedup"),
-    ("error", "left_out_error"),
-    ("Amdahl's", "amdahl_left_out_error"),
-    ("USL's", "usl_left_out_error"),
-    ("remarks", "flags"),
-))  # fmt: skip
+COLUMNS = columns(ForecastPoint)
 FLAGS = {
     "measured": "was measured; left_out_error says how well the other points predict it",
     "far": f"more than {FAR} times the ranks that were measured",
-    "one-node": "all measured ranks shared one node: the network between nodes is not known",
+    "one-node": "all measured ranks shared one node: nothing is said of more ranks than it has",
+    "given-network": "the network between nodes was not measured: it is the one given by --network",
+    "no-phases": "runs recorded no phases: differences between ranks count as communication",
     "knee": "the largest number of ranks from which doubling brings half of the ideal gain",
     "deadline": "the fewest ranks that meet the deadline",
     "budget": "the fastest that the budget allows",
@@ -128,6 +130,7 @@ class _Table:
             engine=curve.engine,
             model=curve.model,
             data=curve.data,
+            settings=curve.settings,
             nodes=nodes if curve.nodes_known else None,
             ranks=ranks,
             baseline_strategy=curve.baseline_strategy,
@@ -147,14 +150,18 @@ class _Table:
             epoch_time_s=epoch,
             rank_hours=None if epoch is None else epoch * ranks / 3600,
             **self._measured(ranks, nodes),
-            flags=" ".join([*remarks, *self._doubts(ranks, nodes)]),
+            flags=" ".join([*remarks, *self._forecast.doubts(ranks)]),
         )
 
     def _seconds(self, index: int) -> dict[str, float | None]:
         known = self._forecast.curve.seconds
-        figures = {"step_time_s": self._time[index], "step_time_s_low": self._times[0, index],
-                   "step_time_s_high": self._times[1, index], "compute_s": self._compute[index],
-                   "communicate_s": self._communicate[index]}  # fmt: skip
+        figures = {
+            "step_time_s": self._time[index],
+            "step_time_s_low": self._times[0, index],
+            "step_time_s_high": self._times[1, index],
+            "compute_s": self._compute[index],
+            "communicate_s": self._communicate[index],
+        }
         return {name: float(value) if known else None for name, value in figures.items()}
 
     def _measured(self, ranks: int, nodes: int) -> dict[str, Any]:
@@ -165,13 +172,6 @@ class _Table:
                 errors = self._forecast.left_out(point)
                 return {"measured_speedup": float(speedup), **dict(zip(names, errors, strict=True))}
         return dict.fromkeys(("measured_speedup", *names))
-
-    def _doubts(self, ranks: int, nodes: int) -> list[str]:
-        points = self._forecast.curve.observations
-        found = ["far"] if ranks > FAR * max(point.ranks for point in points) else []
-        if self._forecast.curve.nodes_known and nodes > 1 and all(point.nodes == 1 for point in points):
-            found.append("one-node")
-        return found
 
 
 def _by_law(law: Law | None, ranks: int) -> float | None:

@@ -1,7 +1,7 @@
-"""Training curves of a run: loss while it trained and error on the test data, by time and by samples.
+"""Training curves of a run: loss while it trained and the metrics of its validations, by time and by samples.
 
-Loss is that of the step records, mean over ranks and over equal stretches of the run; its time is the sum of step
-times, without what lies between steps. Error is 1 - accuracy at every validation, its time as convergence.py counts it.
+The training loss is that of the step records, mean over ranks and over equal stretches of the run; its time is the sum
+of step times, without what lies between steps. Time and samples of a validation are those of learning_curve.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hpcsynapse.errors import RecordError
-from hpcsynapse.report.convergence import curve
+from hpcsynapse.report.learning_curve import CurvePoint, curve
 from hpcsynapse.report.loading import LoadedRun
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.runs.directory import RunDirectory
 
 STRETCHES = 60
 Floats = npt.NDArray[np.floating]
@@ -35,20 +34,24 @@ def loss_curve(run: LoadedRun) -> Curve:
         width = float(run.start[1] - run.start[0])
         time = (np.arange(len(run.loss)) + 0.5) * width
         return _known(time, np.cumsum(run.rates) * width, run.loss)
-    time, samples = np.cumsum(run.slowest), np.cumsum(run.samples)
+    time, samples = np.cumsum(run.period), np.cumsum(run.samples)
     stretches = np.array_split(np.arange(len(run.loss)), min(STRETCHES, len(run.loss)))
     ends = [stretch[-1] for stretch in stretches]
     return _known(time[ends], samples[ends], np.array([run.loss[stretch].mean() for stretch in stretches]))
 
 
-def error_curve(run: LoadedRun) -> Curve:
-    """Return the error on the test data, a fraction; empty where nothing was validated."""
-    try:
-        points = curve(run.source, run.about) if isinstance(run.source, RunDirectory) else []
-    except RecordError:
-        points = []
+def validation_curves(run: LoadedRun) -> dict[str, Curve]:
+    """Return every metric of the validations by name; none where nothing was validated."""
+    points = curve(run.source, run.about) if isinstance(run.source, RunDirectory) else []
+    names = dict.fromkeys(name for point in points for name in point.metrics)
+    return {name: _metric([point for point in points if name in point.metrics], name) for name in names}
+
+
+def _metric(points: list[CurvePoint], name: str) -> Curve:
     times = np.array([np.nan if point.time_s is None else point.time_s for point in points])
-    return _known(times, np.array([point.samples for point in points]), np.array([1 - one.accuracy for one in points]))
+    return _known(
+        times, np.array([point.samples for point in points]), np.array([point.metrics[name] for point in points])
+    )
 
 
 def _known(time: Floats, samples: Floats, value: Floats) -> Curve:

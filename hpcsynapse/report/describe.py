@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcsynapse.rundir import RunDirectory, read_json
+from hpcsynapse.files import read_json
+from hpcsynapse.report.varied import Settings, settings_of
+from hpcsynapse.runs.directory import RunDirectory
 
 # Strategies whose ranks do not wait for one another: their throughput is counted over wall time.
 ASYNCHRONOUS = frozenset({"ps-async", "mixed"})
 # Names under which a status file may hold the accuracy on the test data, a fraction.
+_SOFTWARE = {"python": "Python", "torch": "torch", "cuda": "CUDA", "nccl": "NCCL"}  # headers of records -> names
 _ACCURACY = ("accuracy", "test_accuracy")
 
 
@@ -33,7 +36,10 @@ class RunDescription:
     steps_per_epoch: int | None
     finished_whole: bool
     start_up_from: float | None
+    begun: float | None
     accuracy: float | None
+    software: Mapping[str, str] = field(default_factory=dict)
+    settings: Settings = field(default_factory=dict)
 
     @property
     def asynchronous(self) -> bool:
@@ -48,7 +54,7 @@ def describe(name: str, headers: Iterable[Mapping[str, Any]], run: RunDirectory 
     """
     known = list(headers)
     newest = known[-1]
-    table = _read_table(run.run_toml) if run else {}
+    table = read_run_toml(run.run_toml) if run else {}
     command = [str(word) for word in table.get("command", [])]
     # The [train] table of a user's own command is all defaults and says nothing about it.
     train: Mapping[str, Any] = {} if command else table.get("train", {})
@@ -58,6 +64,8 @@ def describe(name: str, headers: Iterable[Mapping[str, Any]], run: RunDirectory 
 
     status = (read_json(run.status) if run else None) or {}
     attempt = [header for header in known if header.get("attempt") == newest.get("attempt")]
+    # Rank 0 writes the history, so its clock is the one to compare with.
+    begun = min(attempt, key=lambda header: (header["rank"], header.get("started", 0.0))).get("started")
     return RunDescription(
         name=name,
         strategy=str(newest.get("exchange") or fact("strategy")),  # with its options: other ones are another strategy
@@ -71,16 +79,20 @@ def describe(name: str, headers: Iterable[Mapping[str, Any]], run: RunDirectory 
         ranks=max(_whole(newest, "world_size", 1), len({header["rank"] for header in attempt})),
         steps_per_epoch=_whole(newest, "steps_per_epoch", 0) or None,
         finished_whole=bool(train) and "steps" not in train and status.get("state") == "FINISHED",
-        start_up_from=_start_of_job(run, min(header.get("started", 0.0) for header in attempt)) if run else None,
+        start_up_from=_start_of_job(run, begun or 0.0) if run else None,
+        begun=begun,
         accuracy=_accuracy(status),
+        software={head: str(newest[key]) for key, head in _SOFTWARE.items() if newest.get(key)},
+        settings=settings_of(table, run.path, bool(newest.get("exchange"))) if run and table else {},
     )
 
 
-def _read_table(path: Path) -> dict[str, Any]:
+def read_run_toml(path: Path) -> dict[str, Any]:
+    """Return a run.toml as it stands, empty where it cannot be read."""
     # Read raw: a run written by a newer release, with settings unknown here, can still be reported.
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
@@ -104,8 +116,11 @@ def _start_of_job(run: RunDirectory, records_from: float) -> float | None:
 
     SETUP is said twice in a row: by the rank's wrapper, and by the trainer once torch is imported. The first counts.
     """
-    history = [(entry["state"], float(entry["time"])) for entry in run.read_history()
-               if isinstance(entry.get("time"), (int, float)) and entry["time"] <= records_from]  # fmt: skip
+    history = [
+        (entry["state"], float(entry["time"]))
+        for entry in run.read_history()
+        if isinstance(entry.get("time"), (int, float)) and entry["time"] <= records_from
+    ]
     while history and history[-1][0] not in ("SETUP", "TRAINING"):
         history.pop()
     if not history:

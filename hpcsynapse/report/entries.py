@@ -9,23 +9,26 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.report.describe import ASYNCHRONOUS
-from hpcsynapse.report.from_table import MAX_RANKS, MEASURES, read_table
+from hpcsynapse.fields import shown
 from hpcsynapse.report.intervals import BLOCKS, LEVEL, Estimate, of_repeats, t_quantile
 from hpcsynapse.report.loading import LoadedRun, load
-from hpcsynapse.report.points import Measured, Point
+from hpcsynapse.report.points import Point
+from hpcsynapse.report.reduced import Measured
 from hpcsynapse.report.sources import sources_of, table_of
+from hpcsynapse.report.table_rows import MAX_RANKS, MEASURES, read_table
+from hpcsynapse.report.varied import Settings, chosen, differing, of_cell, told
 
 RATE = "throughput"
 _MOST = 1e30  # of any number in a table, and 1 / _MOST the least: ratios stay numbers
 # A table with all of these columns is one that `report --csv` wrote.
 _NEEDED = ("strategy", "engine", "model", "data", "nodes", "ranks", "batch_per_rank", "global_batch", "repeats",
-           "step_time_s", "step_time_s_low", "step_time_s_high", "throughput", "accuracy", "flags")  # fmt: skip
+           "step_time_s", "step_time_s_low", "step_time_s_high", "throughput", "throughput_low", "throughput_high",
+           "accuracy", "flags")  # fmt: skip  # a table
 
 
 class What(NamedTuple):
@@ -43,11 +46,15 @@ class What(NamedTuple):
     optimizer: str | None = None
     hardware: str | None = None
     threads: str | None = None
+    settings: str = ""  # those in which points of one side differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One measured point: its rate (work per second) over `repeats` runs, and what else is told of it."""
+    """One measured point: its rate (work per second) over `repeats` runs, and what else is told of it.
+
+    `begun` is when its runs began (Unix time), by time, of those that tell; `settings` all that are known of them.
+    """
 
     what: What
     rate: Estimate
@@ -56,12 +63,16 @@ class Entry:
     throughput: float | None = None
     accuracy: float | None = None
     flags: tuple[str, ...] = ()
+    begun: tuple[float, ...] = ()
+    settings: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise SpecError for a rate of which no ratio can be taken."""
         if not 1 / _MOST < self.rate.value < _MOST:
-            raise SpecError(f"{self.what.strategy or 'a point'}, {self.what.ranks} ranks: there is nothing to compare, "
-                            f"as its rate is {self.rate.value:g} per second")  # fmt: skip
+            raise SpecError(
+                f"{self.what.strategy or 'a point'}, {self.what.ranks} ranks: there is nothing to compare, "
+                f"as its rate is {self.rate.value:g} per second"
+            )
 
 
 def entries_of(names: Sequence[str], runs: Path, warn: Callable[[str], None]) -> list[Entry]:
@@ -76,27 +87,41 @@ def entries_of(names: Sequence[str], runs: Path, warn: Callable[[str], None]) ->
 def of_runs(runs: Iterable[LoadedRun]) -> list[Entry]:
     """Return an entry for every point of some runs; those that are alike are repeats."""
     found: dict[What, list[Measured]] = {}
-    for run in runs:
+    known = list(runs)
+    names = differing(run.about.settings for run in known)
+    for run in known:
         about, measured = run.about, Measured(run)
         batch = measured.global_batch
-        what = What(about.strategy, about.engine, about.model, about.data, about.nodes, about.ranks,
-                    batch / about.ranks, batch, RATE, about.optimizer, about.hardware, about.threads)  # fmt: skip
+        what = What(
+            about.strategy,
+            about.engine,
+            about.model,
+            about.data,
+            about.nodes,
+            about.ranks,
+            batch / about.ranks,
+            batch,
+            RATE,
+            about.optimizer,
+            about.hardware,
+            about.threads,
+            told(chosen(about.settings, names)),
+        )
         found.setdefault(what, []).append(measured)
     return [_of_point(what, Point(tuple(repeats))) for what, repeats in found.items()]
 
 
 def _of_point(what: What, point: Point) -> Entry:
-    time = point.estimate("step_time")
-    # Of lock-step runs the step time counts, which is there also where a program records no samples.
-    rate = point.estimate(RATE) if point.asynchronous else replace(time, value=1 / time.value)
     return Entry(
         what=what,
-        rate=rate,
+        rate=point.estimate(RATE),
         repeats=len(point.repeats),
-        step_time_s=time.value,
-        throughput=point.average(RATE) if what.global_batch else None,
+        step_time_s=point.average("step_time"),
+        throughput=point.average(RATE),
         accuracy=point.mean_of("accuracy"),
         flags=tuple(point.flags().split()),
+        begun=tuple(sorted(one.run.begun for one in point.repeats if one.run.begun is not None)),
+        settings=point.first.run.about.settings,
     )
 
 
@@ -119,15 +144,18 @@ def of_table(path: Path) -> list[Entry]:
 
 
 def _of_figures(path: Path) -> list[Entry]:
-    measure, rows = read_table(path)
+    table = read_table(path)
+    measure = table.measures[0]
     found: dict[What, list[float]] = {}
-    for row in rows:
-        strategy, batch, model = row.group
-        size = float(batch) if batch.isascii() and batch.isdecimal() else None
-        what = What(strategy, "", model, batch if size is None else "", row.nodes, row.ranks, size, None, measure)
-        found.setdefault(what, []).append(1 / row.value if MEASURES[measure][0] else row.value)
-    return [Entry(what=what, rate=of_repeats(values), repeats=len(values),
-                  flags=() if len(values) > 1 else ("one-repeat",)) for what, values in found.items()]  # fmt: skip
+    for row in table.rows:
+        size, value = row.batch_per_rank, row.values[measure]
+        data = row.data or (row.batch if size is None else "")
+        what = What(row.strategy, "", row.model, data, row.nodes, row.ranks, size, row.global_batch, measure)
+        found.setdefault(what, []).append(1 / value if MEASURES[measure][0] else value)
+    return [
+        Entry(what=what, rate=of_repeats(values), repeats=len(values), flags=() if len(values) > 1 else ("one-repeat",))
+        for what, values in found.items()
+    ]
 
 
 def _of_row(where: str, cells: Mapping[str, Any]) -> Entry:
@@ -136,18 +164,27 @@ def _of_row(where: str, cells: Mapping[str, Any]) -> Entry:
     ranks, repeats = (_count(where, cells, name) for name in ("ranks", "repeats"))
     step_time, throughput = (_number(where, cells, name) for name in ("step_time_s", RATE))
     nodes = _count(where, cells, "nodes") if cells["nodes"] else None
-    asynchronous = cells["strategy"] in ASYNCHRONOUS
-    shown = RATE if asynchronous or step_time is None else "step_time_s"
+    shown = "step_time_s" if throughput is None else RATE  # a program may record no samples
     return Entry(
-        what=What(cells["strategy"], cells["engine"], cells["model"], cells["data"], nodes, ranks,
-                  _number(where, cells, "batch_per_rank"), _number(where, cells, "global_batch")),
+        what=What(
+            cells["strategy"],
+            cells["engine"],
+            cells["model"],
+            cells["data"],
+            nodes,
+            ranks,
+            _number(where, cells, "batch_per_rank"),
+            _number(where, cells, "global_batch"),
+            settings=cells.get("settings", ""),
+        ),
         rate=_rate(where, cells, shown, repeats),
         repeats=repeats,
         step_time_s=step_time,
         throughput=throughput,
         accuracy=_number(where, cells, "accuracy"),
         flags=tuple(cells["flags"].split()),
-    )  # fmt: skip
+        settings=of_cell(cells.get("settings", "")),
+    )
 
 
 def _rate(where: str, cells: Mapping[str, Any], name: str, repeats: int) -> Estimate:
@@ -168,7 +205,7 @@ def _rate(where: str, cells: Mapping[str, Any], name: str, repeats: int) -> Esti
 def _count(where: str, cells: Mapping[str, Any], name: str) -> int:
     text = cells[name]
     if not (text.isascii() and text.isdecimal()) or len(text) > 9 or not 0 < int(text) <= MAX_RANKS:
-        raise SpecError(f"{where}: {name} = {text!r} must be a whole number from 1 to {MAX_RANKS}")
+        raise SpecError(f"{where}: {name} = {shown(text)} must be a whole number from 1 to {MAX_RANKS}")
     return int(text)
 
 
@@ -176,9 +213,9 @@ def _number(where: str, cells: Mapping[str, Any], name: str) -> float | None:
     """Return a number, or None for an empty cell or a column that is not there; zero is none but of an accuracy."""
     text = cells.get(name, "")
     try:
-        value = float(text) if text else None
+        value = float(text if text.isascii() and "_" not in text else "nan") if text else None
     except ValueError:
         value = math.nan
     if value is not None and not (1 / _MOST < value < _MOST or (name == "accuracy" and value == 0)):
-        raise SpecError(f"{where}: {name} = {text!r} must be a number greater than zero, and less than {_MOST:g}")
+        raise SpecError(f"{where}: {name} = {shown(text)} must be a number greater than zero, and less than {_MOST:g}")
     return value

@@ -7,7 +7,6 @@ warning is a Python warning here.
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,17 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpcsynapse.errors import SpecError
-from hpcsynapse.report import convergence, regression
+from hpcsynapse.errors import RecordError, SpecError
+from hpcsynapse.report import regression
+from hpcsynapse.report.change import Change
+from hpcsynapse.report.convergence import ACCURACY
 from hpcsynapse.report.entries import entries_of
 from hpcsynapse.report.from_table import table_report
+from hpcsynapse.report.learning_curve import curve
 from hpcsynapse.report.loading import each_rank, find_records
 from hpcsynapse.report.loading import load as load_run
 from hpcsynapse.report.points import ScalingPoint
 from hpcsynapse.report.scaling import scaling_report
-from hpcsynapse.report.sources import runs_folder, sources_of, table_of
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.report.sources import sources_of, table_of
+from hpcsynapse.report.varied import spread
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.find import runs_folder
+from hpcsynapse.table import columns
 from hpcsynapse.timing import FIELDS, WARMUP
+from hpcsynapse.writers import value_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -67,35 +73,44 @@ def steps(run: str, runs: Folder = None) -> DataFrame:
 
 
 def learning_curves(*names: str, runs: Folder = None) -> DataFrame:
-    """Return every validation of some runs: samples of all ranks and training time until then, and the accuracy.
+    """Return every validation of some runs: samples of all ranks and training time until then, and its metrics.
 
-    Raises RecordError for a run without any.
+    Columns are run, strategy, engine, ranks, samples, time_s, then one for every metric, accuracy first. Raises
+    RecordError for a run without any.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for source in sources_of(names, runs_folder(runs), _warn)[0]:
         if not isinstance(source, RunDirectory):
             raise SpecError(f"{source} is a folder of step records without a learning curve; give the run")
-        rows += convergence.curve(source, load_run(source).about)
-    return _frame(convergence.CurvePoint, rows)
+        about = load_run(source).about
+        points = curve(source, about)
+        if not points:
+            raise RecordError(f"{source.name}: no validation was recorded; train.validate_every asks for them")
+        own = {"run": source.name, "strategy": about.strategy, "engine": about.engine, "ranks": about.ranks}
+        rows += [{**one.metrics, **own, "samples": one.samples, "time_s": one.time_s} for one in points]
+    frame = _pandas().DataFrame(rows)
+    places = ["run", "strategy", "engine", "ranks", "samples", "time_s"]
+    metrics = sorted((name for name in frame.columns if name not in places), key=lambda name: name != ACCURACY)
+    return frame[places + metrics].astype(dict.fromkeys(["time_s", *metrics], float))
 
 
 def compare(
     reference: str, *candidates: str, tolerance: float = regression.TOLERANCE, runs: Folder = None
-) -> DataFrame:  # fmt: skip
+) -> DataFrame:
     """Return what `hpcsynapse compare` tells: one row per point, with the ratio of times, its interval and a verdict.
 
     Raises SpecError where the two sides have nothing in common.
     """
     folder = runs_folder(runs)
     before, after = (entries_of(side, folder, _warn) for side in ((reference,), candidates))
-    return _frame(regression.Change, regression.changes(before, after, tolerance))
+    return _frame(Change, regression.changes(before, after, tolerance))
 
 
 def _frame(kind: type, rows: Iterable[Any]) -> DataFrame:
-    """Return rows as a DataFrame with a column for every field; numbers stay numbers where some are not known."""
-    names = {field.name: str(field.type) for field in dataclasses.fields(kind)}
-    frame = _pandas().DataFrame([dataclasses.asdict(row) for row in rows], columns=list(names))
-    return frame.astype({name: float for name, annotation in names.items() if "float" in annotation})
+    """Return rows as a DataFrame with their columns; numbers stay numbers where some are not known."""
+    found, known = spread(list(rows), columns(kind))
+    frame = _pandas().DataFrame([[value_of(row, name) for name in known] for row in found], columns=list(known))
+    return frame.astype({one.name: float for one in known.values() if one.kind is float})
 
 
 def _pandas() -> Any:

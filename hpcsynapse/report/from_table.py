@@ -1,41 +1,26 @@
-"""The scaling report of figures that were measured elsewhere and stand in a CSV table."""
+"""The scaling report of figures that were measured elsewhere and stand in a table.
+
+A table may hold several measures and batches at once. A row of the report is a point with all that was measured of it;
+its speedup is that of the first measured column. Rows of equal strategy, model and batch are compared with one another:
+`batch` is that of a rank, `global_batch` of all of them, which is equal in strong scaling and grows with the ranks in
+weak scaling.
+"""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.fields import nearest
-from hpcsynapse.report.intervals import of_repeats, ratio
+from hpcsynapse.report.describe import ASYNCHRONOUS
+from hpcsynapse.report.intervals import Estimate, of_repeats, ratio
 from hpcsynapse.report.points import ScalingPoint
+from hpcsynapse.report.publication import update_batch
 from hpcsynapse.report.scaling import Report
+from hpcsynapse.report.table_rows import MEASURES, Place, Row, families, read_table
+from hpcsynapse.spec.names import STRATEGIES
 
-RANKS = ("ranks", "gpus")
-# Measured columns: whether a smaller number is better, and the kind of scaling they show where nothing is said.
-MEASURES = {
-    "epoch_time_s": (True, "strong"),
-    "train_time_h": (True, "strong"),
-    "steps_per_s": (False, "weak"),
-    "images_per_s": (False, "weak"),
-}
-OPTIONAL = ("strategy", "batch", "model")
-KNOWN = (*RANKS, "nodes", *MEASURES, *OPTIONAL)
-MAX_RANKS = 10_000_000
-Group = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One measured figure; equal groups are compared."""
-
-    group: Group
-    ranks: int
-    nodes: int | None
-    value: float
+Group = tuple[str, str, str, str]  # strategy, batch, model, data; equal ones are compared
 
 
 def table_report(path: Path, scaling: str = "auto", baseline: str | None = None) -> Report:
@@ -43,26 +28,56 @@ def table_report(path: Path, scaling: str = "auto", baseline: str | None = None)
 
     Raises SpecError naming file, line and column of what cannot be read.
     """
-    return Report(points=points_of(str(path), *read_table(path), scaling, baseline))
+    table = read_table(path)
+    points = points_of(str(path), table.measures[0], table.rows, scaling, baseline)
+    return Report(points=points, warnings=[*table.warnings, *_lone(str(path), table.rows, points)])
 
 
 def points_of(
     where: str, measure: str, rows: Iterable[Row], scaling: str = "auto", baseline: str | None = None
 ) -> list[ScalingPoint]:
     """Return one row per point of measured figures; `where` names them in errors. See `table_report`."""
-    smaller_is_better, kind = MEASURES[measure]
-    kind = kind if scaling == "auto" else scaling
-    groups: dict[Group, dict[tuple[int, int], list[Row]]] = {}
-    for row in rows:
-        groups.setdefault(row.group, {}).setdefault((row.ranks, row.nodes or 0), []).append(row)
     found = []
-    for points in groups.values():
+    for kind, points in _groups(list(rows), measure, scaling):
         base = points[_baseline(where, sorted(points), baseline)]
-        found += [_point(points[place], base, measure, smaller_is_better, kind) for place in sorted(points)]
+        try:
+            found += [_point(points[place], base, measure, kind) for place in sorted(points)]
+        except OverflowError:
+            raise SpecError(f"{where}: repeats of {measure} are too far apart to be compared") from None
     return found
 
 
-def _baseline(where: str, places: list[tuple[int, int]], asked: str | None) -> tuple[int, int]:
+def _groups(rows: list[Row], measure: str, scaling: str) -> list[tuple[str, dict[Place, list[Row]]]]:
+    """Return what is compared, by ranks and nodes, and the kind of scaling that it shows.
+
+    Where the global batch is told and nothing else is said, the kind is the one that leaves fewer points alone.
+    """
+    kind = MEASURES[measure][1] if scaling == "auto" else scaling
+    groups = _alike(rows, kind)
+    other = "weak" if kind == "strong" else "strong"
+    if scaling == "auto" and any(row.global_batch is not None for row in rows):
+        switched = _alike(rows, other)
+        if _alone(switched) < _alone(groups):
+            return [(other, points) for points in switched]
+    return [(kind, points) for points in groups]
+
+
+def _alike(rows: Iterable[Row], kind: str) -> list[dict[Place, list[Row]]]:
+    groups: dict[Group, dict[Place, list[Row]]] = {}
+    for row in rows:
+        batch = row.batch
+        if row.global_batch is not None:
+            batch = f"{row.global_batch:g} in all" if kind == "strong" else f"{row.batch_per_rank:g}"
+        group = (row.strategy, batch, row.model, row.data)
+        groups.setdefault(group, {}).setdefault(row.place, []).append(row)
+    return list(groups.values())
+
+
+def _alone(groups: Sequence[Mapping[Place, list[Row]]]) -> int:
+    return sum(len(points) == 1 for points in groups)
+
+
+def _baseline(where: str, places: list[Place], asked: str | None) -> Place:
     if asked is None:
         return places[0]
     found = [place for place in places if str(place[0]) == asked]
@@ -72,110 +87,118 @@ def _baseline(where: str, places: list[tuple[int, int]], asked: str | None) -> t
     return found[0]
 
 
-def read_table(path: Path) -> tuple[str, list[Row]]:
-    """Return the name of the measured column and the rows; raises SpecError naming line and column."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SpecError(f"{path}: {error}") from None
-    filled = [(number, line) for number, line in lines if any(line)]
-    if len(filled) < 2:
-        raise SpecError(f"{path}: a line with column names and at least one line of figures are needed")
-    header = filled[0][1]
-    ranks, measure = _check_header(path, header)
-    rows = []
-    for number, line in filled[1:]:
-        if len(line) != len(header):
-            raise SpecError(f"{path}, line {number}: {len(line)} cells, but {len(header)} columns")
-        rows.append(_row(f"{path}, line {number}", dict(zip(header, line, strict=True)), ranks, measure))
-    return measure, rows
+def _lone(where: str, rows: Sequence[Row], points: Sequence[ScalingPoint]) -> list[str]:
+    """Return a warning where batches leave points without any other to compare them with."""
+    found = []
+    for family in families(rows):
+        groups = _alike(family, points[0].scaling)
+        alone = [next(iter(group.values()))[0] for group in groups if len(group) == 1]
+        if alone and len({row.place for row in family}) > 1:
+            names = ", ".join(f"batch {row.batch or format(row.global_batch, 'g')} on {row.ranks}" for row in alone[:3])
+            found.append(
+                f"{where}: compared with nothing, as no other number of ranks has that batch: {names}"
+                f"{', ...' if len(alone) > 3 else ''}"
+            )
+    return found
 
 
-def _check_header(path: Path, header: list[str]) -> tuple[str, str]:
-    for name in header:
-        if name not in KNOWN:
-            raise SpecError(f"{path}: unknown column {name!r}{nearest(name, KNOWN)}; known are {', '.join(KNOWN)}")
-        if header.count(name) > 1:
-            raise SpecError(f"{path}: column {name!r} is there more than once")
-    return _one_of(path, header, RANKS), _one_of(path, header, tuple(MEASURES))
+def _update_batch(row: Row) -> float | None:
+    """Return the samples of one update of the model, where strategy and batch tell them."""
+    if row.strategy.partition("+")[0] not in STRATEGIES:
+        return None
+    return update_batch(row.strategy, row.ranks, row.nodes, row.batch_per_rank)
 
 
-def _one_of(path: Path, header: list[str], names: tuple[str, ...]) -> str:
-    found = [name for name in names if name in header]
-    if len(found) != 1:
-        there = f"{' and '.join(found)} are there" if found else "none is there"
-        raise SpecError(f"{path}: exactly one column of {', '.join(names)} is needed, but {there}")
-    return found[0]
+class _Figures:
+    """The repeats of a point: geometric means of what was measured."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = rows
+
+    def of(self, measure: str, convert: Callable[[float], float] = float) -> Estimate | None:
+        """Return a measure over the repeats that tell it, or None."""
+        values = [convert(row.values[measure]) for row in self._rows if measure in row.values]
+        return of_repeats(values) if values else None
+
+    @property
+    def step_time(self) -> Estimate | None:
+        """Seconds of a step; the rate of workers that do not wait for one another tells nothing of one's step."""
+        if self._rows[0].strategy.partition("+")[0] in ASYNCHRONOUS:
+            return self.of("step_time_s")
+        return self.of("step_time_s") or self.of("steps_per_s", lambda rate: 1 / rate)
+
+    @property
+    def throughput(self) -> Estimate | None:
+        """Samples per second."""
+        batch = _update_batch(self._rows[0])
+        return self.of("images_per_s") or (None if batch is None else self.of("steps_per_s", lambda rate: rate * batch))
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean accuracy."""
+        known = [row.accuracy for row in self._rows if row.accuracy is not None]
+        return sum(known) / len(known) if known else None
 
 
-def _row(where: str, cells: dict[str, str], ranks: str, measure: str) -> Row:
-    return Row(
-        group=(cells.get("strategy", ""), cells.get("batch", ""), cells.get("model", "")),
-        ranks=_count(where, ranks, cells[ranks]),
-        nodes=_count(where, "nodes", cells["nodes"]) if cells.get("nodes") else None,
-        value=_positive(where, measure, cells[measure]),
-    )
+def _ends(estimate: Estimate | None) -> tuple[float | None, float | None]:
+    return (None if estimate is None else estimate.interval()) or (None, None)
 
 
-def _count(where: str, name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or not 0 < int(text) <= MAX_RANKS:
-        raise SpecError(f"{where}: {name} = {text!r} must be a whole number from 1 to {MAX_RANKS}")
-    return int(text)
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
 
 
-def _positive(where: str, name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise SpecError(f"{where}: {name} = {text!r} must be a number greater than zero")
-    return value
+def _rate(rows: list[Row], measure: str, kind: str) -> Estimate:
+    """Return what speedup is the ratio of: work per second."""
+    smaller_is_better, _ = MEASURES[measure]
+    work = rows[0].ranks if measure == "step_time_s" and kind == "weak" else 1
+    return of_repeats([work / row.values[measure] if smaller_is_better else row.values[measure] for row in rows])
 
 
-def _point(rows: list[Row], base: list[Row], measure: str, smaller_is_better: bool, kind: str) -> ScalingPoint:
-    mine, theirs = of_repeats([row.value for row in rows]), of_repeats([row.value for row in base])
-    gain = ratio(theirs, mine) if smaller_is_better else ratio(mine, theirs)
-    if rows is base:
-        speedup, (low, high) = 1.0, (1.0, 1.0)
-    else:
-        speedup, (low, high) = gain.value, gain.interval() or (None, None)  # type: ignore[assignment]
-    ends = mine.interval()
-    rates = ends if measure == "images_per_s" and ends else (None, None)
-    times = (1 / ends[1], 1 / ends[0]) if measure == "steps_per_s" and ends else (None, None)
-    first, growth = rows[0], rows[0].ranks / base[0].ranks
-    batch = first.group[1]
+def _point(rows: list[Row], base: list[Row], measure: str, kind: str) -> ScalingPoint:
+    first, growth, figures = rows[0], rows[0].ranks / base[0].ranks, _Figures(rows)
+    gain = Estimate(1.0, 0.0, 1.0) if rows is base else ratio(_rate(rows, measure, kind), _rate(base, measure, kind))
+    low, high = _ends(gain)
+    step_time, throughput = figures.step_time, figures.throughput
+    (fast, slow), (least, most) = _ends(step_time), _ends(throughput)
+    batch = first.batch_per_rank
     return ScalingPoint(
-        strategy=first.group[0],
+        strategy=first.strategy,
         engine="",
-        model=first.group[2],
-        data="",
+        model=first.model,
+        data=first.data,
         nodes=first.nodes,
         ranks=first.ranks,
-        baseline_strategy=base[0].group[0],
+        baseline_strategy=base[0].strategy,
         baseline_ranks=base[0].ranks,
         scaling=kind,
-        batch_per_rank=int(batch) if batch.isascii() and batch.isdecimal() else None,
-        global_batch=None,
+        batch_per_rank=batch,
+        global_batch=first.global_batch,
+        settings="",
         repeats=len(rows),
         steps=None,
         warmup_steps=None,
-        step_time_s=1 / mine.value if measure == "steps_per_s" else None,
-        step_time_s_low=times[0],
-        step_time_s_high=times[1],
-        epoch_time_s=mine.value if measure == "epoch_time_s" else None,
-        throughput=mine.value if measure == "images_per_s" else None,
-        throughput_low=rates[0],
-        throughput_high=rates[1],
-        speedup=speedup,
+        step_time_s=_value(step_time),
+        step_time_s_low=fast,
+        step_time_s_high=slow,
+        epoch_time_s=_value(figures.of("epoch_time_s")),
+        train_time_h=_value(figures.of("train_time_h")),
+        steps_per_s=_value(figures.of("steps_per_s")),
+        throughput=_value(throughput),
+        throughput_low=least,
+        throughput_high=most,
+        run_throughput=None,
+        pause_s=None,
+        speedup=gain.value,
         speedup_low=low,
         speedup_high=high,
-        efficiency=speedup / growth,
+        efficiency=gain.value / growth,
         efficiency_low=None if low is None else low / growth,
         efficiency_high=None if high is None else high / growth,
         start_up_s=None,
-        accuracy=None,
+        accuracy=figures.accuracy,
+        staleness_mean=None,
+        staleness_p95=None,
+        dropped=None,
         flags="" if len(rows) > 1 else "one-repeat",
     )

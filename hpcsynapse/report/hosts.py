@@ -1,13 +1,12 @@
 """Hosts that have been slow over the runs of a folder, and which of them the next job should leave out.
 
 A host was slow in a run when one of its ranks was (stragglers.py). It is left out when it was slow in at least half of
-the newest RECENT runs in which its ranks could be compared with others. Runs older than MAX_AGE are not looked at, so
-a host that was repaired comes back by itself.
+the newest RECENT runs in which its ranks could be compared with others, of which there must be LEAST. Runs older than
+MAX_AGE are not looked at, so a host that was repaired comes back by itself.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 from collections.abc import Iterable
@@ -18,12 +17,13 @@ from statistics import median, mode
 
 from hpcsynapse.errors import RecordError, SpecError
 from hpcsynapse.report.loading import LoadedRun, load
-from hpcsynapse.report.points import column
 from hpcsynapse.report.stragglers import RankTime, rank_times
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.study.folder import StudyDirectory
+from hpcsynapse.table import FRACTION, KEY, SECONDS, column, columns
 
 RECENT = 5
+LEAST = 3
 MAX_AGE = timedelta(days=30)
 MAX_RUNS = 200
 # A label of RFC 1123 and its domain. What stands in a record's header is a value from outside.
@@ -34,19 +34,34 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([
 class HostTime:
     """One host over several runs; the fields, in this order, are the columns. None: not known."""
 
-    host: str = column("host, without its domain")
-    runs: int = column("runs in which its ranks were compared with others, the newest ones")
-    slow_runs: int = column("those in which one of its ranks was slow")
-    ranks: str = column("ranks that were slow, of all runs")
-    devices: str = column("devices that these were given")
-    phase: str = column("where most of the difference was, in most of the slow runs; of a host never slow: empty")
-    excess: float = column("how much longer its slowest rank took than the others, a fraction; median over the runs")
-    delay_s: float | None = column("by how much a mean step would be shorter without that rank, median over the runs")
-    last_seen: str = column("when the newest of these runs was recorded, UTC")
-    exclude: bool = column("whether the next job should leave it out: slow in at least half of the runs")
+    host: str = column("host, without its domain", priority=KEY, always=True)
+    runs: int = column("runs in which its ranks were compared with others, the newest ones", priority=7)
+    slow_runs: int = column("those in which one of its ranks was slow", head="slow in", priority=8, always=True)
+    ranks: str = column("ranks that were slow, of all runs", priority=4)
+    devices: str = column("devices that these were given", priority=3)
+    phase: str = column(
+        "where most of the difference was, in most of the slow runs; of a host never slow: empty", head="mostly in"
+    )
+    excess: float = column(
+        "how much longer its slowest rank took than the others, a fraction; median over the runs",
+        head="longer by",
+        unit=FRACTION,
+        priority=8,
+        always=True,
+    )
+    delay_s: float | None = column(
+        "by how much a mean step would be shorter without that rank, median over the runs", unit=SECONDS
+    )
+    last_seen: str = column("when the newest of these runs was recorded, UTC", priority=4)
+    exclude: bool = column(
+        f"whether the next job should leave it out: slow in at least half of the runs, of {LEAST} or more",
+        head="leave out",
+        priority=8,
+        always=True,
+    )
 
 
-COLUMNS: dict[str, str] = {item.name: item.metadata["meaning"] for item in dataclasses.fields(HostTime)}
+COLUMNS = columns(HostTime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +109,7 @@ def _host(host: str, seen: list[_Seen]) -> HostTime:
         excess=median(one.excess for one in worst),
         delay_s=median(delays) if delays else None,
         last_seen=datetime.fromtimestamp(newest[-1].started, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        exclude=2 * slow_runs >= len(newest) and slow_runs > 0,
+        exclude=len(newest) >= LEAST and 2 * slow_runs >= len(newest),
     )
 
 
@@ -113,8 +128,11 @@ def slow_hosts(folder: Path, scheduler: str) -> list[HostTime]:
 
     Names that no host can have are passed over.
     """
-    return [one for one in host_times(run for run in runs_of(folder) if _queue(run) == scheduler)
-            if one.exclude and _HOST.fullmatch(one.host)]  # fmt: skip
+    return [
+        one
+        for one in host_times(run for run in runs_of(folder) if _queue(run) == scheduler)
+        if one.exclude and _HOST.fullmatch(one.host)
+    ]
 
 
 def _queue(run: RunDirectory) -> str:

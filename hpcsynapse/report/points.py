@@ -2,153 +2,122 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 
-from hpcsynapse.report.intervals import Estimate, of_repeats, of_steps
-from hpcsynapse.report.loading import LoadedRun
-from hpcsynapse.report.warmup import limit
-
-FEW_STEPS = 30
-UNSTABLE = 0.10
-
-
-def column(meaning: str) -> Any:
-    """Declare a field that is a column of a table, with what it means."""
-    return dataclasses.field(metadata={"meaning": meaning})
+from hpcsynapse.report.intervals import Estimate, of_repeats
+from hpcsynapse.report.reduced import FEW_STEPS, UNSTABLE, Measured
+from hpcsynapse.table import FRACTION, KEY, RATIO, SECONDS, column, columns, lower_end, upper_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPoint:
     """One row of a scaling report; the fields, in this order, are its columns. None: not known."""
 
-    strategy: str = column("how the ranks worked together")
-    engine: str = column("what moved the data")
-    model: str = column("model, or the program of a user's own command")
-    data: str = column("data set")
-    nodes: int | None = column("nodes")
-    ranks: int = column("ranks that trained")
-    baseline_strategy: str = column("strategy of the point that speedup and efficiency refer to")
-    baseline_ranks: int = column("ranks of the point that speedup and efficiency refer to")
-    scaling: str = column("strong: equal global batch; weak: equal batch per rank")
-    batch_per_rank: float | None = column("samples of a rank in a step, median")
-    global_batch: float | None = column("samples of all ranks in a step, median")
-    repeats: int = column("runs combined in this row, by geometric mean")
-    steps: int | None = column("measured steps of all repeats, without warm-up")
-    warmup_steps: int | None = column("warm-up of all repeats that is not used: flagged when recorded, or detected")
-    step_time_s: float | None = column("median over steps of the slowest rank's time; asynchronous: of one worker")
-    step_time_s_low: float | None = column("lower end of its 95 % interval")
-    step_time_s_high: float | None = column("upper end of its 95 % interval")
-    epoch_time_s: float | None = column("full epoch without validation and checkpoints")
-    throughput: float | None = column("samples per second of all ranks")
-    throughput_low: float | None = column("lower end of its 95 % interval")
-    throughput_high: float | None = column("upper end of its 95 % interval")
-    speedup: float = column("strong: time of the baseline / time; weak: throughput / throughput of the baseline")
-    speedup_low: float | None = column("lower end of its 95 % interval")
-    speedup_high: float | None = column("upper end of its 95 % interval")
-    efficiency: float = column("speedup / (ranks / baseline_ranks), a fraction")
-    efficiency_low: float | None = column("lower end of its 95 % interval")
-    efficiency_high: float | None = column("upper end of its 95 % interval")
-    start_up_s: float | None = column(
-        "from the start of rank 0 to the first step: imports, meeting the others, reading data"
+    strategy: str = column("how the ranks worked together", priority=KEY)
+    engine: str = column("what moved the data", priority=KEY)
+    model: str = column("model, or the program of a user's own command", priority=KEY)
+    data: str = column("data set", priority=KEY)
+    nodes: int | None = column("nodes", priority=KEY)
+    ranks: int = column("ranks that trained", priority=KEY)
+    baseline_strategy: str = column(
+        "strategy of the point that speedup and efficiency refer to", head="baseline", priority=3
     )
-    accuracy: float | None = column("accuracy on the test data, a fraction")
-    flags: str = column("remarks, separated by blanks")
+    baseline_ranks: int = column("ranks of the point that speedup and efficiency refer to", priority=3)
+    scaling: str = column("strong: equal global batch; weak: equal batch per rank")
+    batch_per_rank: float | None = column("samples of a rank in a step, median", head="batch/rank", priority=6)
+    global_batch: float | None = column("samples of all ranks in a step, median", shown=False)
+    settings: str = column(
+        "what else differs between the runs of this report: section.key=value, or the words of a user's own command",
+        priority=KEY,
+    )
+    repeats: int = column("runs combined in this row, by geometric mean", priority=4)
+    steps: int | None = column("measured steps of all repeats, without warm-up", priority=2)
+    warmup_steps: int | None = column(
+        "warm-up of all repeats that is not used: flagged when recorded, or detected", head="warm-up steps", priority=1
+    )
+    step_time_s: float | None = column(
+        "median over steps of the slowest rank's time; asynchronous: of one worker",
+        unit=SECONDS,
+        interval=True,
+        priority=7,
+    )
+    step_time_s_low: float | None = lower_end()
+    step_time_s_high: float | None = upper_end()
+    epoch_time_s: float | None = column("full epoch without marked pauses, mean", unit=SECONDS, priority=4)
+    train_time_h: float | None = column(
+        "hours from the start of the first step to the end of the last one, mean over the runs",
+        head="hours",
+        priority=2,
+    )
+    steps_per_s: float | None = column(
+        "updates of the model per second, of all workers together, where a table tells them", head="steps/s", priority=5
+    )
+    throughput: float | None = column(
+        "samples per second of all ranks by the time that passed, marked pauses left out",
+        head="samples/s",
+        interval=True,
+        priority=5,
+    )
+    throughput_low: float | None = lower_end()
+    throughput_high: float | None = upper_end()
+    run_throughput: float | None = column(
+        "the same from the first step to the end of the run: with warm-up, pauses and restarts",
+        head="whole run samples/s",
+        priority=2,
+    )
+    pause_s: float | None = column(
+        "validation, checkpoints, restarts and other marked pauses of a run", head="pauses", unit=SECONDS, priority=2
+    )
+    speedup: float = column(
+        "throughput / throughput of the baseline; strong scaling: time of the baseline / time",
+        unit=RATIO,
+        interval=True,
+        priority=KEY,
+    )
+    speedup_low: float | None = lower_end()
+    speedup_high: float | None = upper_end()
+    efficiency: float = column(
+        "speedup / (ranks / baseline_ranks), a fraction", unit=FRACTION, interval=True, priority=KEY
+    )
+    efficiency_low: float | None = lower_end()
+    efficiency_high: float | None = upper_end()
+    start_up_s: float | None = column(
+        "from the start of rank 0 to the first step: imports, meeting the others, reading data",
+        head="start-up",
+        unit=SECONDS,
+        priority=1,
+    )
+    accuracy: float | None = column("accuracy on the test data, a fraction", unit=FRACTION, priority=4)
+    staleness_mean: float | None = column(
+        "asynchronous: updates by others between a worker's pull and its push, mean", head="stale", priority=3
+    )
+    staleness_p95: float | None = column("95 % of the gradients were at most so old", head="95 % stale", priority=2)
+    dropped: float | None = column(
+        "gradients that servers did not use as they were too late, a fraction", unit=FRACTION, priority=3
+    )
+    flags: str = column("remarks, separated by blanks", priority=8)
 
 
-COLUMNS: dict[str, str] = {item.name: item.metadata["meaning"] for item in dataclasses.fields(ScalingPoint)}
+COLUMNS = columns(ScalingPoint)
 FLAGS = {
-    "one-repeat": "intervals hold for this run only: between runs there is more variation than within one",
+    "one-repeat": "a single run, of the point or what it is compared with: runs differ by more than steps of one show",
+    "few-repeats": "two runs, of the point or of what it is compared with: an interval from two says almost nothing",
     "few-steps": f"fewer than {FEW_STEPS} measured steps",
     "unstable": "standard deviation of step times, or of repeats, of 10 % of the mean or more",
+    "slow-steps=N%": "the mean step takes N % longer than the typical one: step_time_s is not what the rate is made of",
+    "between-steps=N%": "N % of the time passed between recorded steps, unmarked: waiting for data, logging",
+    "correlated": "slow steps come in long stretches and the run is short for that: the interval may be too narrow",
+    "trend": "steps became faster or slower over the run: its rate is not that of a longer run",
+    "no-phases": "the steps record no phases: why cannot tell where time went, and no slow rank can be named",
+    "several-starts": "steps of several starts of the job, or lives of a rank, are in one series",
     "only-warm-up": "all steps were flagged as warm-up and are used nevertheless",
     "still-warming": "half of a run's steps were cut as warm-up, the most that is: it may not have settled",
     "left-out=N": "N steps were not recorded by every rank in the same start and are not used",
-    "epoch-computed": "no full epoch was recorded: steps of an epoch x step time",
+    "epoch-computed": "no full epoch was recorded: steps of an epoch x mean time from step to step",
 }
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One run reduced to figures; times in seconds."""
-
-    run: LoadedRun
-
-    @cached_property
-    def keep(self) -> Any:
-        """Mask of the steps that are used."""
-        cold = ~self.run.warmup
-        return cold if cold.any() else np.ones(len(cold), np.bool_)
-
-    @cached_property
-    def series(self) -> Any:
-        """What is measured again and again: step times, or rates of an asynchronous run."""
-        return self.run.rates if self.run.about.asynchronous else self.run.slowest[self.keep]
-
-    @cached_property
-    def step_time(self) -> float:
-        """Median over steps of the slowest rank; asynchronous: median of the workers' medians."""
-        return float(np.median(self.series)) if self.run.worker_step_time is None else self.run.worker_step_time
-
-    @cached_property
-    def global_batch(self) -> float:
-        """Samples of all ranks in a step."""
-        if self.run.about.asynchronous:
-            return self.run.worker_samples
-        return float(np.median(self.run.samples[self.keep]))
-
-    @cached_property
-    def throughput(self) -> float:
-        """Samples per second of all ranks."""
-        if self.run.about.asynchronous:
-            return float(self.run.rates.mean())
-        return self.global_batch / self.step_time
-
-    @property
-    def epoch_is_measured(self) -> bool:
-        """Whether a full epoch was recorded."""
-        return len(self.run.epoch_times) > 0
-
-    @cached_property
-    def epoch_time(self) -> float | None:
-        """Median over full epochs, else steps of an epoch x step time, else None."""
-        if self.epoch_is_measured:
-            return float(np.median(self.run.epoch_times))
-        return self.run.steps_per_epoch * self.step_time if self.run.steps_per_epoch else None
-
-    @property
-    def steps(self) -> int:
-        """Measured steps (asynchronous: of a worker)."""
-        return self.run.worker_steps if self.run.about.asynchronous else len(self.series)
-
-    @property
-    def warmup_steps(self) -> int:
-        """Steps that are left out as warm-up (asynchronous: of a worker)."""
-        return self.run.worker_warmup if self.run.about.asynchronous else int((~self.keep).sum())
-
-    @cached_property
-    def within(self) -> Estimate:
-        """Relative variation within this run, as batch means see it."""
-        return of_steps(1.0, self.series)
-
-    def flags(self) -> list[str]:
-        """Remarks on this run alone."""
-        found = ["few-steps"] if self.steps < FEW_STEPS else []
-        if np.std(self.series) >= UNSTABLE * np.mean(self.series):
-            found.append("unstable")
-        if self.run.warmup.any() and self.run.warmup.all():
-            found.append("only-warm-up")
-        if self.run.detected and self.run.detected >= limit(self.run.detected + self.steps):
-            found.append("still-warming")
-        if self.run.left_out:
-            found.append(f"left-out={self.run.left_out}")
-        if self.epoch_time is not None and not self.epoch_is_measured:
-            found.append("epoch-computed")
-        return found
 
 
 @dataclass(frozen=True)
@@ -198,11 +167,13 @@ class Point:
         return all(measured.epoch_is_measured for measured in self.repeats)
 
     def estimate(self, quantity: str) -> Estimate:
-        """Return `step_time`, `epoch_time` or `throughput` over the repeats, with what is known of its variance."""
-        estimate = of_repeats([getattr(measured, quantity) for measured in self.repeats])
-        if len(self.repeats) > 1:
-            return estimate
-        return Estimate(estimate.value, self.first.within.variance, self.first.within.freedom)
+        """Return `step_time` or `throughput` over the repeats, with what is known of its variance.
+
+        Throughput is in steps per second where a program records no samples.
+        """
+        name = {"step_time": "within", "throughput": "rate"}[quantity]
+        known: list[Estimate] = [getattr(measured, name) for measured in self.repeats]
+        return known[0] if len(known) == 1 else of_repeats([one.value for one in known])
 
     def average(self, quantity: str) -> float | None:
         """Return the geometric mean of a quantity over the repeats, or None where one does not have it."""
@@ -215,12 +186,24 @@ class Point:
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None
 
-    def flags(self) -> str:
-        """Remarks on this point."""
-        found = [] if len(self.repeats) > 1 else ["one-repeat"]
+    def flags(self, compared_with: Point | None = None) -> str:
+        """Remarks on this point, and on how few repeats it or what it is compared with has."""
+        repeats = min(len(point.repeats) for point in (self, compared_with or self))
+        found = {1: ["one-repeat"], 2: ["few-repeats"]}.get(repeats, [])
         for measured in self.repeats:
-            found += measured.flags()
-        times = [measured.step_time for measured in self.repeats]
-        if len(times) > 1 and np.std(times, ddof=1) >= UNSTABLE * np.mean(times):
+            found += measured.flags(alone=len(self.repeats) == 1)
+        rates = [measured.rate.value for measured in self.repeats]
+        if len(rates) > 1 and np.std(rates, ddof=1) >= UNSTABLE * np.mean(rates):
             found.append("unstable")
-        return " ".join(dict.fromkeys(found))
+        return " ".join(_worst(found))
+
+
+def _worst(flags: Sequence[str]) -> list[str]:
+    """Return every flag once; of those with a percentage the one of the run that has most."""
+    found: dict[str, str] = {}
+    for flag in flags:
+        name, _, value = flag.partition("=")
+        key = name if value.endswith("%") else flag
+        if key not in found or (key == name and value and float(value[:-1]) > float(found[key].partition("=")[2][:-1])):
+            found[key] = flag
+    return list(found.values())

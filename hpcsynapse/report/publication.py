@@ -12,99 +12,139 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcsynapse.report.points import Point, ScalingPoint, column
-from hpcsynapse.report.scaling import Compared, rows_of
-from hpcsynapse.report.tables import Layout
+from hpcsynapse.report import points
+from hpcsynapse.report.describe import ASYNCHRONOUS
+from hpcsynapse.report.points import ScalingPoint
+from hpcsynapse.table import FRACTION, KEY, NUMBER, RATIO, Column, Columns, column, columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
     """One row of the table of modes; the fields, in this order, are its columns. None: not known."""
 
-    strategy: str = column("how the ranks worked together")
-    engine: str = column("what moved the data")
-    model: str = column("model")
-    data: str = column("data set")
-    nodes: int = column("nodes")
-    ranks: int = column("ranks that trained")
-    steps_per_s: float = column("updates of the model per second; asynchronous: of all workers together")
-    step_batch: float = column("samples of one such update")
-    error: float | None = column("1 - accuracy on the test data, a fraction")
-    hours: float = column("from the start of the first step to the end of the last one, mean over the runs")
-    speedup: float = column("as in the scaling report")
+    strategy: str = column("how the ranks worked together", priority=KEY)
+    engine: str = column("what moved the data", priority=KEY)
+    model: str = column("model", priority=KEY)
+    data: str = column("data set", priority=KEY)
+    settings: str = column("what else differs between the runs of this report", priority=KEY)
+    nodes: int | None = column("nodes", priority=KEY)
+    ranks: int = column("ranks that trained", priority=KEY)
+    steps_per_s: float | None = column(
+        "updates of the model per second; asynchronous: of all workers together", head="steps/s"
+    )
+    step_batch: float | None = column("samples of one such update", head="batch")
+    error: float | None = column("1 - accuracy on the test data, a fraction", unit=FRACTION)
+    hours: float | None = column("from the start of the first step to the end of the last one, mean over the runs")
+    speedup: float = column("as in the scaling report", unit=RATIO)
 
 
-MODES = Layout(tuple(item.name for item in dataclasses.fields(Mode)), (
-    ("strategy", "strategy"), ("engine", "engine"), ("model", "model"), ("data", "data"), ("nodes", "nodes"),
-    ("ranks", "ranks"), ("steps/s", "steps_per_s"), ("batch", "step_batch"), ("error", "error"), ("hours", "hours"),
-    ("speedup", "speedup"),
-))  # fmt: skip
-_BATCH = ("model", "data", "batch_per_rank")
-_MODEL = ("model", "data", "strategy", "engine", "ranks", "throughput", "speedup", "speedup_low", "speedup_high")
-MODELS = Layout(_MODEL, (
-    ("model", "model"), ("data", "data"), ("strategy", "strategy"), ("engine", "engine"), ("ranks", "ranks"),
-    ("images/s", "throughput"), ("speedup", "speedup"),
-))  # fmt: skip
+COLUMNS = columns(Mode)
+_MODEL = (
+    "model",
+    "data",
+    "strategy",
+    "engine",
+    "settings",
+    "ranks",
+    "throughput",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+)
+MODELS = {name: points.COLUMNS[name] for name in _MODEL} | {
+    "throughput": dataclasses.replace(points.COLUMNS["throughput"], head="images/s", interval=False)
+}
+_BATCH = {name: points.COLUMNS[name] for name in ("model", "data", "settings", "batch_per_rank")}
 
 
-def modes(compared: Sequence[Compared]) -> tuple[list[Mode], Layout]:
-    """Return steps/s, batch, error, hours and speedup of every point, and how that is laid out."""
-    found = [_mode(point, row) for point, row in _pairs(compared)]
-    return sorted(found, key=lambda one: (one.model, one.data, one.strategy, one.engine, one.ranks, one.nodes)), MODES
+def modes(rows: Sequence[ScalingPoint]) -> tuple[list[Mode], Columns]:
+    """Return steps/s, batch, error, hours and speedup of every point, and its columns."""
+    found = [_mode(row) for row in rows]
+    found.sort(key=lambda one: (one.model, one.data, one.strategy, one.engine, one.settings, one.ranks, one.nodes or 0))
+    return found, COLUMNS
 
 
-def models(compared: Sequence[Compared]) -> tuple[list[dict[str, Any]], Layout]:
-    """Return images/s and speedup by model, strategy and ranks, and how that is laid out."""
-    rows = [row for _, row in _pairs(compared)]
-    rows.sort(key=lambda row: (row.model, row.data, row.strategy, row.engine, row.ranks))
-    return [{name: getattr(row, name) for name in _MODEL} for row in rows], MODELS
+def models(rows: Sequence[ScalingPoint]) -> tuple[list[ScalingPoint], Columns]:
+    """Return images/s and speedup by model, strategy and ranks, and its columns."""
+    found = sorted(rows, key=lambda row: (row.model, row.data, row.strategy, row.engine, row.settings, row.ranks))
+    return found, _varied(rows, MODELS)
 
 
-def batch(compared: Sequence[Compared]) -> tuple[list[dict[str, Any]], Layout]:
-    """Return training time (hours) by model, data and batch per rank, a column for every set-up, and its layout."""
-    pairs = sorted(_pairs(compared), key=lambda pair: (pair[1].ranks, pair[1].nodes or 0, pair[1].strategy))
-    kinds = {(row.strategy, row.engine) for _, row in pairs if row.ranks > 1}
-    cells: dict[tuple[str, str, float], dict[str, float]] = {}
-    setups: dict[str, None] = {}
-    for point, row in pairs:
-        setup = f"{point.nodes}x{-(-point.ranks // point.nodes)}"
-        if len(kinds) > 1 and row.ranks > 1:
-            setup = f"{setup} {row.strategy} {row.engine}".strip()
-        setups[setup] = None
-        cells.setdefault((row.model, row.data, row.batch_per_rank or 0), {}).setdefault(setup, _hours(point))
-    rows = [dict(zip(_BATCH, key, strict=True)) | {one: own.get(one) for one in setups}
-            for key, own in sorted(cells.items())]  # fmt: skip
-    shown = tuple((f"{one} (h)", one) for one in setups)
-    return rows, Layout((*_BATCH, *setups), (*zip(("model", "data", "batch/rank"), _BATCH, strict=True), *shown))
+def _varied(rows: Sequence[ScalingPoint], known: Columns) -> Columns:
+    """Return the columns of a published form, without settings where rows differ in none."""
+    return {name: one for name, one in known.items() if name != "settings" or any(row.settings for row in rows)}
 
 
-TABLES: dict[str, Callable[[Sequence[Compared]], tuple[list[Any], Layout]]] = {
-    "batch": batch, "modes": modes, "models": models,
-}  # fmt: skip
+def batch(rows: Sequence[ScalingPoint]) -> tuple[list[dict[str, Any]], Columns]:
+    """Return hours of training by model, data, settings and batch per rank, a column a set-up, and its columns."""
+    cells: dict[tuple[str, str, str, float], dict[str, float | None]] = {}
+    columns_of: dict[str, None] = {}
+    for row, setup in by_setup(rows):
+        columns_of[setup] = None
+        cells.setdefault((row.model, row.data, row.settings, row.batch_per_rank or 0), {}).setdefault(
+            setup, row.train_time_h
+        )
+    shown = _varied(rows, _BATCH)
+    found = [
+        {name: value for name, value in zip(_BATCH, key, strict=True) if name in shown}
+        | {one: own.get(one) for one in columns_of}
+        for key, own in sorted(cells.items())
+    ]
+    hours = {one: Column(name=one, meaning="hours", head=f"{one} (h)", kind=float, unit=NUMBER) for one in columns_of}
+    return found, {**shown, **hours}
 
 
-def _pairs(compared: Sequence[Compared]) -> list[tuple[Point, ScalingPoint]]:
-    return [pair for one in compared for pair in zip(one.points, rows_of(one), strict=True)]
+def by_setup(rows: Sequence[ScalingPoint]) -> list[tuple[ScalingPoint, str]]:
+    """Return rows with a training time and their set-ups: nodes x ranks of each, and the strategy where it differs.
+
+    Where nobody told the nodes, a set-up is a number of ranks.
+    """
+    known = sorted(
+        (row for row in rows if row.train_time_h is not None), key=lambda row: (row.ranks, row.nodes or 0, row.strategy)
+    )
+    kinds = {(row.strategy, row.engine) for row in known if row.ranks > 1}
+    return [(row, _setup(row, len(kinds) > 1 and row.ranks > 1)) for row in known]
 
 
-def _mode(point: Point, row: ScalingPoint) -> Mode:
-    step = point.global_batch
-    if point.asynchronous:  # a worker makes a step of its own, under `mixed` a node
-        step = point.batch_per_rank * (point.ranks / point.nodes if row.strategy.startswith("mixed") else 1)
+def _setup(row: ScalingPoint, with_strategy: bool) -> str:
+    place = f"{row.nodes}x{-(-row.ranks // row.nodes)}" if row.nodes else str(row.ranks)
+    return f"{place} {row.strategy} {row.engine}".strip() if with_strategy else place
+
+
+TABLES: dict[str, Callable[[Sequence[ScalingPoint]], tuple[list[Any], Columns]]] = {
+    "batch": batch,
+    "modes": modes,
+    "models": models,
+}
+
+
+def _mode(row: ScalingPoint) -> Mode:
+    step = update_batch(row.strategy, row.ranks, row.nodes, row.batch_per_rank)
+    rate = row.throughput / step if step and row.throughput and row.steps_per_s is None else row.steps_per_s
     return Mode(
         strategy=row.strategy,
         engine=row.engine,
         model=row.model,
         data=row.data,
-        nodes=point.nodes,
+        settings=row.settings,
+        nodes=row.nodes,
         ranks=row.ranks,
-        steps_per_s=(row.throughput or 0.0) / step,
+        steps_per_s=rate,
         step_batch=step,
         error=None if row.accuracy is None else 1 - row.accuracy,
-        hours=_hours(point),
+        hours=row.train_time_h,
         speedup=row.speedup,
     )
 
 
-def _hours(point: Point) -> float:
-    return sum(measured.run.span_s for measured in point.repeats) / len(point.repeats) / 3600
+def update_batch(strategy: str, ranks: int, nodes: int | None, batch_per_rank: float | None) -> float | None:
+    """Return the samples of one update: of a worker's step where ranks do not wait, in `mixed` of a node's.
+
+    None where the batch of a rank is not known.
+    """
+    kind = strategy.partition("+")[0]
+    if batch_per_rank is None:
+        return None
+    if kind not in ASYNCHRONOUS:
+        return batch_per_rank * ranks
+    return batch_per_rank * (ranks / nodes if kind == "mixed" and nodes else 1)

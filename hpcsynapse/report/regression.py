@@ -1,12 +1,15 @@
 """Whether one state of a program or machine is slower than another, point by point: a gate for continuous integration.
 
 A point is what was run where: strategy, engine, model, data, nodes, ranks and batch, and optimizer, hardware and
-threads unless one of the two sides is a table, which does not tell them. Only points alike in all of that are compared.
+threads unless one of the two sides is a table, which does not tell them, and every setting in which runs of one side
+differ. Only points alike in all of that are compared. Settings in which one side as a whole differs from the other are
+what may be on trial: the flag `other-settings` names them.
 
-The time ratio is candidate / reference: of step times, or of 1 / throughput where ranks do not wait for one another.
-Its 95 % interval is Student's on logarithms (intervals.py). What it is made of: repeats on both sides; repeats on one
-side, as which the single run of the other is taken to vary; or the steps within two single runs, which do not show
-how runs differ from one another (flag `one-repeat`).
+The time ratio is candidate / reference of the time that a sample took: of 1 / throughput, so that slow steps and what
+passes between steps count. Its 95 % interval is Student's on logarithms (intervals.py). What it is made of: repeats on
+both sides (equally many are taken to vary alike); repeats on one side, as which the single run of the other is taken to
+vary; or the steps within two single runs, which do not show how runs differ from one another (flag `one-repeat`). Nor
+do repeats show how a machine differs from one day to another (flag `other-day`).
 
 `slower`: the interval lies wholly above 1 + tolerance, also after the correction; `faster`: wholly below
 1 / (1 + tolerance), likewise; `same`: the interval lies between the two; `unclear`: anything else.
@@ -22,53 +25,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hpcsynapse.errors import SpecError
+from hpcsynapse.report.change import Change
 from hpcsynapse.report.entries import Entry, What
-from hpcsynapse.report.intervals import LEVEL, Estimate, ratio, t_probability
-from hpcsynapse.report.points import column
+from hpcsynapse.report.intervals import LEVEL, Estimate, of_unlike, pooled, t_probability
+from hpcsynapse.report.varied import chosen, differing, told
 
-TOLERANCE = 0.05
+TOLERANCE = 0.03  # three repeats that vary by 2 % find a slowdown of 10 % in 85 of 100 cases; with 0.05 in 58
+OTHER_DAY = 12 * 3600.0  # seconds between the runs of one side and those of the other
 VERDICTS = ("slower", "faster", "same", "unclear", "missing", "new")
 _LEVEL = (1 - LEVEL) / 2  # of one side
 _TOLD = ("repeats", "step_time_s", "throughput", "accuracy")  # of either side
 _TINY = 1e-9  # of a logarithm: less than 32-bit times can tell
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One point of a comparison; the fields, in this order, are its columns. None: not known, or nothing to compare."""
-
-    strategy: str = column("how the ranks worked together")
-    engine: str = column("what moved the data")
-    model: str = column("model, or the program of a user's own command")
-    data: str = column("data set")
-    nodes: int | None = column("nodes")
-    ranks: int = column("ranks that trained")
-    batch_per_rank: float | None = column("samples of a rank in a step, median")
-    global_batch: float | None = column("samples of all ranks in a step, median")
-    reference_repeats: int | None = column("runs of the reference")
-    candidate_repeats: int | None = column("runs of the candidate")
-    reference_step_time_s: float | None = column("step time of the reference; asynchronous: of one worker")
-    candidate_step_time_s: float | None = column("step time of the candidate")
-    reference_throughput: float | None = column("samples per second of all ranks, reference")
-    candidate_throughput: float | None = column("samples per second of all ranks, candidate")
-    time_ratio: float | None = column("time of the candidate / time of the reference: above 1 is slower")
-    time_ratio_low: float | None = column("lower end of its 95 % interval")
-    time_ratio_high: float | None = column("upper end of its 95 % interval")
-    throughput_ratio: float | None = column("throughput of the candidate / of the reference: 1 / time_ratio")
-    throughput_ratio_low: float | None = column("lower end of its 95 % interval")
-    throughput_ratio_high: float | None = column("upper end of its 95 % interval")
-    p_slower: float | None = column("p-value of being slower than the tolerance, corrected for the number of points")
-    verdict: str = column("slower, faster, same, unclear; missing or new where one side lacks the point")
-    reference_accuracy: float | None = column("accuracy on the test data, a fraction; shown, not judged")
-    candidate_accuracy: float | None = column("the same of the candidate")
-    flags: str = column("remarks on either side as in the scaling report; of a missing point what the nearest one has")
-
-
-COLUMNS: dict[str, str] = {item.name: item.metadata["meaning"] for item in dataclasses.fields(Change)}
 
 
 def changes(reference: Sequence[Entry], candidate: Sequence[Entry], tolerance: float = TOLERANCE) -> list[Change]:
@@ -80,6 +50,8 @@ def changes(reference: Sequence[Entry], candidate: Sequence[Entry], tolerance: f
     if not 0 <= tolerance <= 1:
         raise SpecError(f"--tolerance {tolerance:g}: give the accepted slowdown as a fraction from 0 to 1")
     known = all(entry.what.optimizer is not None for entry in (*reference, *candidate))
+    names = sorted({name for side in (reference, candidate) for name in differing(one.settings for one in side)})
+    reference, candidate = _with_settings(reference, names), _with_settings(candidate, names)
     before, after = _by_what("the reference", reference, known), _by_what("the candidate", candidate, known)
     both = sorted((what for what in before if what in after), key=_order)
     if not both:
@@ -90,6 +62,13 @@ def changes(reference: Sequence[Entry], candidate: Sequence[Entry], tolerance: f
     for what in sorted(set(after) - set(before), key=_order):
         found.append(_row(None, after[what], "new", _unlike(what, list(before))))
     return found
+
+
+def _with_settings(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
+    """Return points that are told apart by these settings, whichever of the sides varies them."""
+    return [
+        dataclasses.replace(one, what=one.what._replace(settings=told(chosen(one.settings, names)))) for one in entries
+    ]
 
 
 def _by_what(side: str, entries: Sequence[Entry], conditions_known: bool) -> dict[What, Entry]:
@@ -127,8 +106,9 @@ def _nearest(what: What, others: Sequence[What]) -> What:
 def _nothing_in_common(before: Sequence[What], after: Sequence[What]) -> str:
     pairs = [(what, _nearest(what, after)) for what in before]
     one, other = min(pairs, key=lambda pair: len(_differences(*pair)))
-    unlike = ", ".join(f"{name} ({_shown(getattr(one, name))} and {_shown(getattr(other, name))})"
-                       for name in _differences(one, other))  # fmt: skip
+    unlike = ", ".join(
+        f"{name} ({_shown(getattr(one, name))} and {_shown(getattr(other, name))})" for name in _differences(one, other)
+    )
     return (
         f"no point of the reference ({len(before)}) is among those of the candidate ({len(after)}); "
         f"the most similar ones differ in {unlike}"
@@ -145,18 +125,20 @@ def _judged(pairs: Sequence[tuple[Entry, Entry]], tolerance: float) -> list[Chan
     gains = [_gain(*pair) for pair in pairs]
     slower = _corrected([_p_beyond(gain, 1 + tolerance) for gain in gains])
     faster = _corrected([_p_beyond(_inverse(gain), 1 + tolerance) for gain in gains])
-    return [_row(*pair, _verdict(gain, up, down, tolerance), _flags(*pair), gain, up)
-            for pair, gain, up, down in zip(pairs, gains, slower, faster, strict=True)]  # fmt: skip
+    return [
+        _row(*pair, _verdict(gain, up, down, tolerance), _flags(*pair), gain, up)
+        for pair, gain, up, down in zip(pairs, gains, slower, faster, strict=True)
+    ]
 
 
 def _gain(reference: Entry, candidate: Entry) -> Estimate:
-    """Return candidate / reference of the times."""
-    few, many = sorted((reference, candidate), key=lambda entry: entry.repeats)
-    if few.repeats > 1 or many.repeats == 1:
-        return ratio(reference.rate, candidate.rate)
-    of_a_run = max(many.rate.variance * many.repeats, few.rate.variance)
-    variance = of_a_run + many.rate.variance
-    return Estimate(reference.rate.value / candidate.rate.value, variance, many.rate.freedom)
+    """Return candidate / reference of the times.
+
+    Where nothing has changed both sides vary alike, so that equal numbers of repeats show one variance together.
+    """
+    if reference.repeats == candidate.repeats > 1:
+        return pooled(reference.rate, candidate.rate)
+    return of_unlike(reference.rate, reference.repeats, candidate.rate, candidate.repeats)
 
 
 def _inverse(estimate: Estimate) -> Estimate:
@@ -198,14 +180,19 @@ def _verdict(gain: Estimate, slower: float | None, faster: float | None, toleran
 
 
 def _row(
-    reference: Entry | None, candidate: Entry | None, verdict: str, flags: str, gain: Estimate | None = None,
+    reference: Entry | None,
+    candidate: Entry | None,
+    verdict: str,
+    flags: str,
+    gain: Estimate | None = None,
     p_slower: float | None = None,
-) -> Change:  # fmt: skip
+) -> Change:
     """Return a row of a point that both sides have, or one of them."""
     sides = {"reference": reference, "candidate": candidate}
     what = next(entry.what for entry in sides.values() if entry)
-    told: dict[str, Any] = {f"{side}_{name}": getattr(entry, name) if entry else None
-                            for side, entry in sides.items() for name in _TOLD}  # fmt: skip
+    told: dict[str, Any] = {
+        f"{side}_{name}": getattr(entry, name) if entry else None for side, entry in sides.items() for name in _TOLD
+    }
     low, high = (gain and gain.interval()) or (None, None)
     return Change(
         strategy=what.strategy,
@@ -216,6 +203,7 @@ def _row(
         ranks=what.ranks,
         batch_per_rank=_plain(what.batch_per_rank),
         global_batch=_plain(what.global_batch),
+        settings=what.settings,
         time_ratio=gain.value if gain else None,
         time_ratio_low=low,
         time_ratio_high=high,
@@ -234,21 +222,44 @@ def _plain(value: float | None) -> float | None:
 
 
 def _flags(reference: Entry, candidate: Entry) -> str:
-    """Return the remarks of both sides, each once, and those of one side with its name."""
+    """Return the remarks of both sides, each once, those of one side with its name, and what the two together say."""
     both = [flag for flag in reference.flags if flag in candidate.flags]
     sides = (("reference", reference.flags), ("candidate", candidate.flags))
-    return " ".join([*both, *(f"{side}:{flag}" for side, flags in sides for flag in flags if flag not in both)])
+    own = [f"{side}:{flag}" for side, flags in sides for flag in flags if flag not in both]
+    day = ["other-day"] if _another_day(reference, candidate) else []
+    return " ".join([*both, *own, *day, *_other_settings(reference, candidate)])
+
+
+def _other_settings(one: Entry, other: Entry) -> list[str]:
+    """Return the names of the settings that are known of both sides and are not the same."""
+    names = differing((one.settings, other.settings))
+    if None in (one.what.optimizer, other.what.optimizer):  # a table tells those that differ between its rows
+        names = [name for name in names if name in one.settings and name in other.settings]
+    return [f"other-settings={','.join(names)}".replace(" ", "_")] if names else []
+
+
+def _another_day(one: Entry, other: Entry) -> bool:
+    """Tell whether all runs of one side were long before or after those of the other: then more than the state differs.
+
+    A machine is not the same on all days, and no number of repeats on one of them shows by how much.
+    """
+    if not one.begun or not other.begun:
+        return False
+    return max(other.begun[0] - one.begun[-1], one.begun[0] - other.begun[-1]) > OTHER_DAY
 
 
 def _unlike(what: What, others: Sequence[What]) -> str:
     """Return what the most similar point of the other side has otherwise."""
     nearest = _nearest(what, others)
-    return " ".join(f"other-{name}={_shown(getattr(nearest, name))}".replace(" ", "_")
-                    for name in _differences(what, nearest))  # fmt: skip
+    return " ".join(
+        f"other-{name}={_shown(getattr(nearest, name))}".replace(" ", "_") for name in _differences(what, nearest)
+    )
 
 
 def sentence(found: Sequence[Change], tolerance: float) -> str:
-    """Return the outcome of a comparison in one line."""
+    """Return the outcome of a comparison in one line; a point that is unclear leaves it undecided."""
     counts = [(sum(one.verdict == verdict for one in found), verdict) for verdict in VERDICTS]
     told = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
-    return f"{'regression' if counts[0][0] else 'no regression'} at a tolerance of {tolerance:.3g}: {told}"
+    found_any = {verdict for count, verdict in counts if count}
+    outcome = "regression" if "slower" in found_any else "undecided" if "unclear" in found_any else "no regression"
+    return f"{outcome} at a tolerance of {tolerance:.3g}: {told}"

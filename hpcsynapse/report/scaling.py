@@ -1,15 +1,16 @@
 """Speedup and efficiency of runs against their baselines.
 
-Strong scaling: the points of a group have the same global batch; speedup = T(baseline) / T(n), where T is the epoch
-time if every run of the group recorded a full epoch, else the step time. Weak scaling: the same batch per rank;
-speedup = throughput(n) / throughput(baseline). Asynchronous strategies are compared by throughput in either case,
-as the step of a worker is not a step of the whole. Always efficiency = speedup / (ranks / baseline ranks).
+Speedup = throughput(n) / throughput(baseline), whatever the strategy: samples by the time that passed, pauses left out.
+Strong scaling: the points of a group have the same global batch, so this is T(baseline) / T(n) of a step, or of an
+epoch. Weak scaling: the same batch per rank. Always efficiency = speedup / (ranks / baseline ranks).
 
-A group is what shares strategy, engine, model and data; runs that differ in optimizer, device or threads are kept
-apart with a warning. The baseline of a group is the `single` run of the same model, data, conditions and batch where
-there is one, else the group's smallest number of ranks. Any other strategy can take the place of `single`: then all
-groups refer to its smallest number of ranks, of their own engine where it ran on that, so that a strategy which is slow
-already on one rank does not look good for staying so.
+A group is what shares strategy, engine, model and data; runs that differ in optimizer, device or threads are kept apart
+with a warning. Runs that differ in any other setting are different points; where such runs stand at the same number of
+ranks and nodes, with the same batch, that setting divides the group. One that follows the ranks (a rate that is scaled
+with them, a server for every four workers) does not: it is part of what scales. The baseline of a group is the `single`
+run of the same model, data, conditions and batch where there is one, else the group's smallest number of ranks. Any
+other strategy can take the place of `single`: then all groups refer to its smallest number of ranks, of their own
+engine where it ran on that, so that a strategy which is slow already on one rank does not look good for staying so.
 """
 
 from __future__ import annotations
@@ -17,25 +18,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.report.intervals import Estimate, ratio
+from hpcsynapse.report.compared import Compared, rows_of
 from hpcsynapse.report.loading import LoadedRun
-from hpcsynapse.report.points import Measured, Point, ScalingPoint
+from hpcsynapse.report.points import Point, ScalingPoint
+from hpcsynapse.report.reduced import Measured
+from hpcsynapse.report.varied import chosen, differing, told
 
 SINGLE = "single"
 KINDS = ("strong", "weak")
-Series = tuple[str, str, str, str, str, str, str]  # strategy, engine, model, data; then the conditions
+# Strategy, engine, model, data; then the conditions, and behind them the settings that divide.
+Series = tuple[Any, ...]
 _CONDITIONS = ("optimizer", "hardware", "threads")
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """Points that may be compared, their baseline, and whether that shows strong or weak scaling."""
-
-    baseline: Point
-    points: tuple[Point, ...]
-    kind: str
+_DIVIDED = 4 + len(_CONDITIONS)  # length of a key without those settings
 
 
 @dataclass(slots=True)
@@ -74,40 +71,69 @@ def scaling_report(runs: Iterable[LoadedRun], scaling: str = "auto", baseline: s
             baselines = [point for point in partners if _batch(kind)(point) == batch]
             matching += len(baselines)
             used.update({id(point): kind for point in baselines})
-            report.compared.append(Compared(asked.choose(baselines, own, report.warnings), tuple(own), kind))
+            base = asked.choose(baselines, own, report.warnings)
+            report.compared.append(Compared(base, tuple(own), kind, told(key[_DIVIDED:])))
         if partners and not matching:
             report.warnings.append(_no_match(kind, points, partners))
     kinds = set(used.values())
     lone = kinds.pop() if len(kinds) == 1 else scaling if scaling != "auto" else "strong"
-    for point in itertools.chain(*singles.values()) if common == SINGLE else ():
-        report.compared.append(Compared(point, (point,), used.get(id(point), lone)))
+    for key, points in singles.items() if common == SINGLE else ():
+        report.compared += [Compared(one, (one,), used.get(id(one), lone), told(key[_DIVIDED:])) for one in points]
     asked.check_used([point for points in singles.values() for point in points])
-    report.points = sorted((row for one in report.compared for row in rows_of(one)), key=_order)
+    names = differing(point.first.run.about.settings for points in series.values() for point in points)
+    rows = [(row, one.settings) for one in report.compared for row in rows_of(one, names)]
+    report.points = [row for row, _ in sorted(rows, key=lambda pair: _order(*pair))]
     return report
 
 
 def _series(runs: Iterable[LoadedRun]) -> dict[Series, list[Point]]:
     """Gather repeats into points and points into series, in the order of the runs."""
-    found: dict[Series, dict[tuple[int, int, float], list[Measured]]] = {}
-    for run in runs:
-        about, measured = run.about, Measured(run)
-        key = (about.strategy, about.engine, about.model, about.data, about.optimizer, about.hardware, about.threads)
-        where = (about.ranks, about.nodes, measured.global_batch)
-        found.setdefault(key, {}).setdefault(where, []).append(measured)
+    measured = [Measured(run) for run in runs]
+    names = differing(one.run.about.settings for one in measured)
+    dividing = _dividing(measured)
+    found: dict[Series, dict[tuple[Any, ...], list[Measured]]] = {}
+    for one in measured:
+        settings = one.run.about.settings
+        key, point = (*_core(one), *chosen(settings, dividing)), (*_where(one), chosen(settings, names))
+        found.setdefault(key, {}).setdefault(point, []).append(one)
     return {key: [Point(tuple(repeats)) for repeats in points.values()] for key, points in found.items()}
+
+
+def _core(one: Measured) -> Series:
+    about = one.run.about
+    return about.strategy, about.engine, about.model, about.data, about.optimizer, about.hardware, about.threads
+
+
+def _where(one: Measured) -> tuple[int, int, float]:
+    return one.run.about.ranks, one.run.about.nodes, one.global_batch
+
+
+def _dividing(measured: Iterable[Measured]) -> list[str]:
+    """Return the settings in which runs differ that are otherwise at the same place of the same curve."""
+    alike: dict[tuple[Any, ...], list[Measured]] = {}
+    for one in measured:
+        alike.setdefault((_core(one), _where(one)), []).append(one)
+    found = (differing(one.run.about.settings for one in group) for group in alike.values())
+    return list(dict.fromkeys(itertools.chain(*found)))
+
+
+def _agree(one: Series, other: Series) -> bool:
+    """Tell whether two series have the same values of the dividing settings that concern both."""
+    known = dict(one[_DIVIDED:])
+    return all(known.get(name, value) == value for name, value in other[_DIVIDED:])
 
 
 def _unlike(keys: list[Series]) -> list[str]:
     warnings = []
     for index, key in enumerate(keys):
         for other in keys[:index]:
-            if key[:4] == other[:4]:
+            if key[:4] == other[:4] and key[4:_DIVIDED] != other[4:_DIVIDED]:
                 warnings.append(f"{_title(key)}: runs with different {_difference(key, other)} are reported apart")
     return list(dict.fromkeys(warnings))
 
 
 def _difference(one: Series, other: Series) -> str:
-    parts = zip(_CONDITIONS, one[4:], other[4:], strict=True)
+    parts = zip(_CONDITIONS, one[4:_DIVIDED], other[4:_DIVIDED], strict=True)
     return ", ".join(f"{name} ({a or 'unknown'} and {b or 'unknown'})" for name, a, b in parts if a != b)
 
 
@@ -118,9 +144,10 @@ def _title(key: Series) -> str:
 def _partners(key: Series, points: list[Point], commons: dict[Series, list[Point]], warnings: list[str]) -> list[Point]:
     """Return the points of the common strategy that may be the baseline of a series."""
     found: list[Point] = []
-    same_engine = any(other[1:] == key[1:] for other in commons)
-    for other, candidates in commons.items():
-        if other[2:] == key[2:]:
+    near = {other: points for other, points in commons.items() if _agree(key, other)}
+    same_engine = any(other[1:_DIVIDED] == key[1:_DIVIDED] for other in near)
+    for other, candidates in near.items():
+        if other[2:_DIVIDED] == key[2:_DIVIDED]:
             fewest = min(point.ranks for point in candidates)
             chosen = [point for point in candidates if point.ranks == fewest]
             found += chosen if other[1] == key[1] or not same_engine else []
@@ -203,73 +230,18 @@ class _Baseline:
             raise SpecError(f"--baseline {self.asked}: no point that can be compared has that name or number of ranks")
 
 
-def rows_of(one: Compared) -> list[ScalingPoint]:
-    """Return a row for every point, in their order."""
-    together = [one.baseline, *one.points]
-    if one.kind == "weak" or any(point.asynchronous for point in together):
-        quantity = "throughput"
-    else:
-        quantity = "epoch_time" if all(point.epochs_measured for point in together) else "step_time"
-    return [_row(point, one.baseline, one.kind, quantity) for point in one.points]
-
-
-def _speedup(point: Point, baseline: Point, quantity: str) -> tuple[float, tuple[float, float] | None]:
-    if point is baseline:
-        return 1.0, (1.0, 1.0)
-    pair = (point, baseline) if quantity == "throughput" else (baseline, point)
-    gain: Estimate = ratio(pair[0].estimate(quantity), pair[1].estimate(quantity))
-    return gain.value, gain.interval()
-
-
-def _row(point: Point, baseline: Point, kind: str, quantity: str) -> ScalingPoint:
-    about = point.first.run.about
-    speedup, ends = _speedup(point, baseline, quantity)
-    # For an asynchronous run the variation known within a run is that of its rate, not of a worker's step.
-    step_ends = None if point.asynchronous and len(point.repeats) == 1 else point.estimate("step_time").interval()
-    low, high = ends or (None, None)
-    step_low, step_high = step_ends or (None, None)
-    rate_low, rate_high = point.estimate("throughput").interval() or (None, None)
-    growth = point.ranks / baseline.ranks
-    return ScalingPoint(
-        strategy=about.strategy,
-        engine=about.engine,
-        model=about.model,
-        data=about.data,
-        nodes=point.nodes,
-        ranks=point.ranks,
-        baseline_strategy=baseline.first.run.about.strategy,
-        baseline_ranks=baseline.ranks,
-        scaling=kind,
-        batch_per_rank=_plain(point.batch_per_rank),
-        global_batch=_plain(point.global_batch),
-        repeats=len(point.repeats),
-        steps=sum(measured.steps for measured in point.repeats),
-        warmup_steps=sum(measured.warmup_steps for measured in point.repeats),
-        step_time_s=point.average("step_time"),
-        step_time_s_low=step_low,
-        step_time_s_high=step_high,
-        epoch_time_s=point.average("epoch_time"),
-        throughput=point.average("throughput"),
-        throughput_low=rate_low,
-        throughput_high=rate_high,
-        speedup=speedup,
-        speedup_low=low,
-        speedup_high=high,
-        efficiency=speedup / growth,
-        efficiency_low=None if low is None else low / growth,
-        efficiency_high=None if high is None else high / growth,
-        start_up_s=point.mean_of("start_up_s"),
-        accuracy=point.mean_of("accuracy"),
-        flags=point.flags(),
-    )
-
-
-def _plain(value: float) -> float:
-    """Return a whole number as int, so that a batch of 64 is written as 64."""
-    return int(value) if value == int(value) else value
-
-
-def _order(row: ScalingPoint) -> tuple[object, ...]:
+def _order(row: ScalingPoint, divided: str) -> tuple[object, ...]:
     batch = row.global_batch if row.scaling == "strong" else row.batch_per_rank
-    return (row.strategy != SINGLE, row.model, row.data, row.strategy, row.engine, row.scaling, batch or 0,
-            row.ranks, row.nodes or 0)  # fmt: skip
+    return (
+        row.strategy != SINGLE,
+        row.model,
+        row.data,
+        row.strategy,
+        row.engine,
+        row.scaling,
+        batch or 0,
+        divided,
+        row.ranks,
+        row.nodes or 0,
+        row.settings,
+    )

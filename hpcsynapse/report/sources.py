@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.study.folder import StudyDirectory, has_finished
 
 Source = RunDirectory | Path
-
-
-def runs_folder(given: str | Path | None) -> Path:
-    """Return the folder of all runs: the one given, HPCSYNAPSE_RUNS, or ./runs."""
-    return Path(given or os.environ.get("HPCSYNAPSE_RUNS") or "runs").expanduser()
 
 
 def table_of(names: Sequence[str]) -> Path | None:
@@ -54,4 +48,5 @@ def _of_study(study: StudyDirectory, warn: Callable[[str], None]) -> tuple[list[
         warn(f"left out, as they have not finished: {', '.join(left_out)}")
     if not finished:
         raise SpecError(f"no run of study {study.name} has finished yet")
-    return finished, "auto" if base.command else lists.scaling
+    # A program of one's own decides what a batch is, unless its command takes that of the study.
+    return finished, "auto" if base.command and not lists.batch else lists.scaling

@@ -11,6 +11,8 @@ from hpcsynapse.timing import PHASES, WARMUP
 
 Records = npt.NDArray[np.void]
 Floats = npt.NDArray[np.float64]
+_TINY = 1e-6  # seconds
+_EXCHANGE_WITHIN = 128  # steps
 
 
 class Sums:
@@ -22,7 +24,9 @@ class Sums:
         self.epoch = first["epoch"].astype(np.int64)
         self.count = np.zeros(size, np.int64)
         self.slowest, self.samples, self.latest = np.zeros(size), np.zeros(size), np.zeros(size)
-        self.total, self.loss = np.zeros(size), np.zeros(size)
+        self.total, self.loss, self.period = np.zeros(size), np.zeros(size), np.zeros(size)
+        self.paused: Floats | None = None  # the longest pause before each step, by cause
+        self.paused_mean = np.empty(0)
         self.phases = np.zeros((size, len(PHASES)))
         self.start = np.full(size, np.inf)
         self.warmup = np.zeros(size, np.bool_)
@@ -30,10 +34,11 @@ class Sums:
         changes = np.flatnonzero(self.epoch[1:] != self.epoch[:-1]) + 1
         self.epoch_first = np.concatenate(([0], changes)).astype(np.int64)
         self.epoch_last = np.concatenate((changes - 1, [size - 1])).astype(np.int64)
-        self.epoch_span = np.zeros(len(self.epoch_first))
         self.extra: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
-    def rows(self, steps: npt.NDArray[np.int64]) -> tuple[slice | npt.NDArray[np.int64], slice | npt.NDArray[np.int64]]:
+    def _places(
+        self, steps: npt.NDArray[np.int64]
+    ) -> tuple[slice | npt.NDArray[np.int64], slice | npt.NDArray[np.int64]]:
         """Return where a rank's records belong here, and which of its records those are."""
         common = min(len(steps), len(self.step))
         if np.array_equal(steps[:common], self.step[:common]):  # nearly always; the rest is a torn end
@@ -43,14 +48,18 @@ class Sums:
         self.extra = np.union1d(self.extra, np.setdiff1d(steps, shared, assume_unique=True))
         return here, there
 
-    def add(self, records: Records, origin: npt.NDArray[np.int64]) -> None:
-        """Add the records of one rank."""
-        here, there = self.rows(records["step"].astype(np.int64))
+    def add(
+        self, records: Records, origin: npt.NDArray[np.int64], period: Floats, paused: Floats | None = None
+    ) -> None:
+        """Add one rank: its records, the start each is from, their periods and the pauses before them (periods.py)."""
+        here, there = self._places(records["step"].astype(np.int64))
         mine, came = records[there], origin[there]
         self.count[here] += 1
         self.slowest[here] = np.maximum(self.slowest[here], mine["total"])
         self.total[here] += mine["total"]
-        self.latest[here] = np.maximum(self.latest[here], mine["total"] - mine["communicate"])
+        self.period[here] += period[there]
+        passed = np.maximum(period[there], mine["total"])  # with what the rank did between the steps
+        self.latest[here] = np.maximum(self.latest[here], passed - mine["communicate"])
         self.samples[here] += mine["samples"]
         self.loss[here] += mine["loss"]
         for column, phase in enumerate(PHASES):
@@ -59,29 +68,48 @@ class Sums:
         self.warmup[here] |= (mine["flags"] & WARMUP) != 0
         self.origin_low[here] = np.minimum(self.origin_low[here], came)
         self.origin_high[here] = np.maximum(self.origin_high[here], came)
-        self._add_epochs(here, mine)
+        if paused is not None:
+            self._add_pauses(here, paused[there])
 
-    def _add_epochs(self, here: slice | npt.NDArray[np.int64], mine: Records) -> None:
-        # Each rank by its own clock, so that clocks of different nodes need not agree; a clock that was set back does
-        # not make an epoch shorter than its steps. NaN: not recorded whole.
-        first, last, total = (np.full(len(self.step), np.nan) for _ in range(3))
-        first[here], total[here] = mine["start"], mine["total"]
-        last[here] = mine["start"] + mine["total"]
-        own = np.maximum(last[self.epoch_last] - first[self.epoch_first], np.add.reduceat(total, self.epoch_first))
-        self.epoch_span = np.maximum(self.epoch_span, own)
+    def _add_pauses(self, here: slice | npt.NDArray[np.int64], paused: Floats) -> None:
+        """Take up the pauses of a rank: ranks in lock-step lose the longest one, whoever made it.
 
-    def settle(self, whole: npt.NDArray[np.bool_]) -> int:
+        A rank that made a shorter one waits in its next exchange with the others, so that its period contains the rest:
+        `periods_of` takes that out again.
+        """
+        if self.paused is None:
+            self.paused = np.zeros((len(self.step), paused.shape[1]))
+            self.paused_mean = np.zeros(len(self.step))
+        self.paused[here] = np.maximum(self.paused[here], paused)
+        self.paused_mean[here] += paused.sum(axis=1)
+
+    def periods_of(self, ranks: int) -> Floats:
+        """Return the period of every step, mean over ranks, without the waiting for ranks that paused."""
+        period = self.period / ranks
+        if self.paused is None:
+            return period
+        waited = self.paused.sum(axis=1) - self.paused_mean / ranks
+        usual = float(np.median(period))
+        for index in np.flatnonzero(waited > _TINY):
+            # The exchange in which the others wait may come some steps later (local SGD).
+            more = period[index : index + _EXCHANGE_WITHIN] - usual
+            late = np.flatnonzero(more >= waited[index] / 2)
+            if len(late):
+                period[index + late[0]] -= min(waited[index], more[late[0]])
+        return period
+
+    def settle(self, whole: npt.NDArray[np.bool_], period: Floats) -> int:
         """Add the warm-up that is detected to the flagged one and return its steps; `whole` are the steps in use."""
         cold = np.flatnonzero(whole & ~self.warmup)
-        count = detected(self.slowest[cold])
+        count = detected(period[cold])
         self.warmup[cold[:count]] = True
         return count
 
-    def epochs(self, about: RunDescription, whole: npt.NDArray[np.bool_]) -> tuple[Floats, int | None]:
+    def epochs(self, about: RunDescription, whole: npt.NDArray[np.bool_], period: Floats) -> tuple[Floats, int | None]:
         """Return the times of epochs recorded in full (s) and the steps of a full epoch, where that is known.
 
-        From an epoch's first start to its last end, so without validation and checkpoints between epochs; epochs
-        with warm-up steps are used only when there are no others.
+        The periods of its steps, so without the pauses between epochs; epochs with warm-up steps are used only when
+        there are no others.
         """
         sizes = self.epoch_last - self.epoch_first + 1
         length = about.steps_per_epoch
@@ -90,9 +118,10 @@ class Sums:
         if length is None and about.finished_whole and self.step[0] == 0:
             length = int(sizes[-1])
         gaps = np.concatenate(([0], np.cumsum(~whole)))
-        complete = (gaps[self.epoch_last + 1] == gaps[self.epoch_first]) & np.isfinite(self.epoch_span)
+        complete = gaps[self.epoch_last + 1] == gaps[self.epoch_first]
         complete &= self.origin_low[self.epoch_first] == self.origin_high[self.epoch_last]  # no restart inside
         warm = np.concatenate(([0], np.cumsum(self.warmup)))
         cold = warm[self.epoch_last + 1] == warm[self.epoch_first]
         full = complete & (sizes == length) if length else np.zeros(len(sizes), np.bool_)
-        return self.epoch_span[full & cold if (full & cold).any() else full], length
+        times = np.add.reduceat(period, self.epoch_first)
+        return times[full & cold if (full & cold).any() else full], length

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hpcsynapse.errors import RecordError
-from hpcsynapse.records import Part, parts
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.records import Part, parts
+from hpcsynapse.table import KEY, SECONDS, column, columns
 from hpcsynapse.timing import FIELDS
 
 _DTYPE = np.dtype([(name, kind) for name, kind, _ in FIELDS])
-
-
-def _column(meaning: str) -> Any:
-    return dataclasses.field(metadata={"meaning": meaning})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTraffic:
     """What one node of a run exchanged; bytes are those of TCP connections (see `counted`)."""
 
-    run: str = _column("name of the run")
-    strategy: str = _column("strategy")
-    nodes: int = _column("nodes of the ranks")
-    host: str = _column("name of the node")
-    processes: str = _column("ranks and parameter servers on it")
-    counted: str = _column("connections that are counted")
-    seconds: float = _column("from the first to the last recorded step of the run")
-    sent_mb: float = _column("megabytes sent")
-    received_mb: float = _column("megabytes received")
-    sent_mb_s: float = _column("megabytes sent per second")
-    received_mb_s: float = _column("megabytes received per second")
-    sent_bytes_per_sample: float = _column("bytes sent per sample that the run trained on")
-    received_bytes_per_sample: float = _column("bytes received per sample that the run trained on")
+    run: str = column("name of the run", priority=KEY, always=True)
+    strategy: str = column("strategy", priority=8)
+    nodes: int = column("nodes of the ranks")
+    host: str = column("name of the node", priority=KEY, always=True)
+    processes: str = column("ranks and parameter servers on it", priority=4, always=True)
+    counted: str = column("connections that are counted", priority=2)
+    seconds: float = column(
+        "from the first to the last recorded step of the run", head="over", unit=SECONDS, priority=3
+    )
+    sent_mb: float = column("megabytes sent", head="sent MB", priority=6)
+    received_mb: float = column("megabytes received", head="received MB", priority=6)
+    sent_mb_s: float = column("megabytes sent per second", head="sent MB/s", priority=7)
+    received_mb_s: float = column("megabytes received per second", head="received MB/s", priority=7)
+    sent_bytes_per_sample: float = column("bytes sent per sample that the run trained on", shown=False)
+    received_bytes_per_sample: float = column("bytes received per sample that the run trained on", shown=False)
 
 
-COLUMNS: dict[str, str] = {item.name: item.metadata["meaning"] for item in dataclasses.fields(NodeTraffic)}
+COLUMNS = columns(NodeTraffic)
 
 
 def traffic(sources: Iterable[RunDirectory | Path]) -> list[NodeTraffic]:
@@ -72,14 +69,22 @@ def _of_run(source: RunDirectory | Path) -> list[NodeTraffic]:
     header, seconds = found[-1].header, max(end - begin, 1e-9)
     return [
         NodeTraffic(
-            run=name, strategy=str(header.get("strategy", "")), nodes=int(header.get("nodes", 1)), host=host,
-            processes=_named(processes[host]), counted=str(header.get("traffic", "")), seconds=seconds,
-            sent_mb=sent / 1e6, received_mb=received / 1e6, sent_mb_s=sent / 1e6 / seconds,
-            received_mb_s=received / 1e6 / seconds, sent_bytes_per_sample=sent / max(samples, 1.0),
+            run=name,
+            strategy=str(header.get("strategy", "")),
+            nodes=int(header.get("nodes", 1)),
+            host=host,
+            processes=_named(processes[host]),
+            counted=str(header.get("traffic", "")),
+            seconds=seconds,
+            sent_mb=sent / 1e6,
+            received_mb=received / 1e6,
+            sent_mb_s=sent / 1e6 / seconds,
+            received_mb_s=received / 1e6 / seconds,
+            sent_bytes_per_sample=sent / max(samples, 1.0),
             received_bytes_per_sample=received / max(samples, 1.0),
         )
         for host, (sent, received) in sorted(sums.items())
-    ]  # fmt: skip
+    ]
 
 
 def _role(part: Part) -> str:

@@ -2,29 +2,33 @@
 
 Every rank-second of a measured step belongs to one part. Ranks that reach a collective early wait in it for the last
 one, so the time that they all spend there is split: `imbalance` is the mean over ranks of what the last rank's time
-outside of communication is longer than their own (never more than was spent in communication), `communication` is the
+outside of communication, in the step and between it and the one before, is longer than their own (never more than was
+spent in communication), `communication` is the
 rest, which would be left if all were equally fast. `other` lies between the phases. Where nobody waits for the others
 (asynchronous strategies) nothing is imbalance. Under local SGD ranks meet every few steps, and what they wait for then
 beyond the last step's own difference counts as communication.
 
-The parts are means over steps, as only means add up: lost rank-seconds per sample = those of the point - those of the
-baseline, part by part, and efficiency = those of the baseline / those of the point. It differs from a scaling report's
-efficiency, which is made of medians, by what single slow steps cost. Start-up is spread over all samples of the run,
-and is left out where one of the two does not know it.
+The parts up to `between steps` are of the measured steps, so that the efficiency that they give is that of a scaling
+report: both are made of the time that passed per sample. The others are of the whole run: what warm-up took longer than
+the same samples would have later, the pauses that a program marks, ranks that had ended before the last one, and
+start-up, spread over all samples of the run. All parts x samples = ranks x (start-up + the time from the first step to
+the end of the last step or pause). Start-up is left out where one of the two does not know it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from hpcsynapse.errors import RecordError
-from hpcsynapse.report.points import Measured, Point, column
-from hpcsynapse.report.scaling import Compared
+from hpcsynapse.report.compared import Compared
+from hpcsynapse.report.loaded import LoadedRun
+from hpcsynapse.report.points import Point
+from hpcsynapse.report.reduced import Measured
+from hpcsynapse.table import FRACTION, KEY, SECONDS, column, columns
 from hpcsynapse.timing import PHASES
 
 PARTS = {
@@ -32,10 +36,18 @@ PARTS = {
     "compute": "forward, backward and update",
     "communication": "exchange that nothing hides",
     "imbalance": "waiting for the last rank",
-    "other": "between the phases",
-    "start-up": "from the start of the job to the first step, spread over all samples",
+    "other": "in a step, between the phases",
+    "between steps": "from the end of a step to the next one, no marked pause",
+    "warm-up": "what the first steps took longer than the same samples did later",
+    "validation": "marked pauses for it",
+    "checkpoint": "marked pauses for it",
+    "restart": "from one start of the job to the next, with the steps that were made twice",
+    "other pauses": "all other pauses that the program marked, and steps that are not used",
+    "idle": "waiting at the end for the last rank, where ranks do not wait at every step",
+    "start-up": "from the start of the job to the first step",
 }
-_STEPS = len(PARTS) - 1  # all parts but start-up
+_STEPS = 6  # parts that are of the measured steps
+_RARE = tuple(PARTS)[_STEPS:-1]  # shown to people only where there is something of them
 _COMMUNICATE = PHASES.index("communicate")
 Floats = npt.NDArray[np.float64]
 
@@ -47,24 +59,31 @@ class LossPart:
     The last part, `total`, is the sum of those before it.
     """
 
-    strategy: str = column("how the ranks worked together")
-    engine: str = column("what moved the data")
-    model: str = column("model, or the program of a user's own command")
-    data: str = column("data set")
+    strategy: str = column("how the ranks worked together", priority=KEY)
+    engine: str = column("what moved the data", priority=KEY)
+    model: str = column("model, or the program of a user's own command", priority=KEY)
+    data: str = column("data set", priority=KEY)
+    settings: str = column("settings that tell this curve from others", priority=KEY)
     scaling: str = column("strong: equal global batch; weak: equal batch per rank")
-    nodes: int = column("nodes")
-    ranks: int = column("ranks that trained")
-    batch_per_rank: float = column("samples of a rank in a step, median")
-    baseline_strategy: str = column("strategy of the point compared with")
-    baseline_ranks: int = column("ranks of the point compared with")
-    part: str = column("where rank-seconds went: " + "; ".join(f"{name}: {text}" for name, text in PARTS.items()))
-    baseline_s: float = column("rank-seconds per sample of the point compared with")
-    point_s: float = column("rank-seconds per sample of this point")
-    lost_s: float = column("their difference")
-    share: float = column("lost_s / all of this point's rank-seconds; of the total: 1 - efficiency")
+    nodes: int = column("nodes", shown=False)
+    ranks: int = column("ranks that trained", priority=KEY)
+    batch_per_rank: float = column("samples of a rank in a step, median", shown=False)
+    baseline_strategy: str = column("strategy of the point compared with", head="baseline", priority=3)
+    baseline_ranks: int = column("ranks of the point compared with", priority=8)
+    part: str = column(
+        "where rank-seconds went: " + "; ".join(f"{name}: {text}" for name, text in PARTS.items()),
+        priority=KEY,
+        always=True,
+    )
+    baseline_s: float = column("rank-seconds per sample of the point compared with", head="at baseline", unit=SECONDS)
+    point_s: float = column("rank-seconds per sample of this point", head="here", unit=SECONDS)
+    lost_s: float = column("their difference", unit=SECONDS, priority=7)
+    share: float = column(
+        "lost_s / all of this point's rank-seconds; of the total: 1 - efficiency", unit=FRACTION, priority=8
+    )
 
 
-COLUMNS: dict[str, str] = {item.name: item.metadata["meaning"] for item in dataclasses.fields(LossPart)}
+COLUMNS = columns(LossPart)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +95,7 @@ class Loss:
     kind: str
     before: Floats
     after: Floats
+    settings: str = ""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -88,26 +108,37 @@ class Loss:
         return self.after - self.before
 
     @property
+    def shown(self) -> list[tuple[str, float, float]]:
+        """The parts that people are shown, before and after: not those that are rare and are not there."""
+        found = zip(self.parts, self.before, self.after, strict=True)
+        return [
+            (part, float(before), float(after)) for part, before, after in found if part not in _RARE or before or after
+        ]
+
+    @property
     def efficiency(self) -> float:
-        """What is left of the baseline's efficiency, with start-up where it is known."""
+        """What is left of the baseline's efficiency in the whole run, with start-up where it is known."""
         return float(self.before.sum() / self.after.sum())
 
     @property
     def efficiency_of_steps(self) -> float:
-        """The same without start-up."""
+        """The same of the measured steps alone: that of a scaling report."""
         return float(self.before[:_STEPS].sum() / self.after[:_STEPS].sum())
 
-    def rows(self) -> list[LossPart]:
+    def breakdown(self) -> list[LossPart]:
         """Return a row for every part, then their total."""
         about, whole = self.point.first.run.about, float(self.after.sum())
-        values = [*zip(self.parts, self.before, self.after, self.lost, strict=True),
-                  ("total", self.before.sum(), self.after.sum(), self.lost.sum())]  # fmt: skip
+        values = [
+            *zip(self.parts, self.before, self.after, self.lost, strict=True),
+            ("total", self.before.sum(), self.after.sum(), self.lost.sum()),
+        ]
         return [
             LossPart(
                 strategy=about.strategy,
                 engine=about.engine,
                 model=about.model,
                 data=about.data,
+                settings=self.settings,
                 scaling=self.kind,
                 nodes=self.point.nodes,
                 ranks=self.point.ranks,
@@ -133,7 +164,7 @@ def losses(compared: Iterable[Compared], from_baseline: bool = False) -> list[Lo
             smaller = [other for other in points if other.ranks < point.ranks]
             before = smaller[-1] if smaller and not from_baseline else one.baseline
             if point is not before and point is not one.baseline:
-                found.append(_loss(before, point, one.kind))
+                found.append(_loss(before, point, one))
     return found
 
 
@@ -141,10 +172,12 @@ def _size(point: Point) -> tuple[int, int]:
     return point.ranks, point.nodes
 
 
-def _loss(baseline: Point, point: Point, kind: str) -> Loss:
+def _loss(baseline: Point, point: Point, one: Compared) -> Loss:
     before, after = spent(baseline), spent(point)
     known = min(len(before), len(after))
-    return Loss(baseline=baseline, point=point, kind=kind, before=before[:known], after=after[:known])
+    return Loss(
+        baseline=baseline, point=point, kind=one.kind, before=before[:known], after=after[:known], settings=one.settings
+    )
 
 
 def spent(point: Point) -> Floats:
@@ -158,7 +191,7 @@ def phase_times(measured: Measured) -> Floats:
     """Return the mean seconds of a rank's step in each of PHASES and between them, shape (6,)."""
     run = measured.run
     if run.about.asynchronous:
-        phases, total = run.worker_spent[:-1], float(run.worker_spent[-1])
+        phases, total = run.worker_spent[: len(PHASES)], float(run.worker_spent[len(PHASES)])
         count = max(1, run.worker_steps * run.about.ranks)
     else:
         phases, total = run.phases[measured.keep].sum(axis=0), float(run.total[measured.keep].sum())
@@ -167,19 +200,45 @@ def phase_times(measured: Measured) -> Floats:
     return np.append(phases, max(0.0, total - float(phases.sum()))) / count
 
 
+def step_times(measured: Measured) -> dict[str, float]:
+    """Return the mean seconds of a rank's step by phase; what is spent in the collective as exchange and waiting."""
+    data, forward, backward, communicate, update, other = map(float, phase_times(measured))
+    waiting = _waiting(measured)
+    return {
+        "data": data,
+        "forward": forward,
+        "backward": backward,
+        "waiting": waiting,
+        "exchange": communicate - waiting,
+        "update": update,
+        "other": other,
+    }
+
+
 def _spent(measured: Measured) -> Floats:
     run = measured.run
-    data, forward, backward, communicate, update, other = phase_times(measured)
-    waiting = _waiting(measured)
+    times = step_times(measured)
     if run.about.asynchronous:
-        every, step = run.worker_counted, run.worker_counted / max(1, run.worker_steps)
+        step = run.worker_counted / max(1, run.worker_steps)
+        period = float(run.worker_spent[-1]) / max(1, run.worker_steps * run.about.ranks)
     else:
-        every, step = float(run.samples.sum()), float(run.samples[measured.keep].mean())
+        step, period = float(run.samples[measured.keep].mean()), float(measured.period.mean())
     if step <= 0:
         raise RecordError(f"{run.about.name}: its records count no samples, so there is no time of a sample")
-    parts = np.array([data, forward + backward + update, communicate - waiting, waiting, other])
-    parts *= run.about.ranks / step
-    return parts if run.start_up_s is None else np.append(parts, run.about.ranks * run.start_up_s / every)
+    compute = times["forward"] + times["backward"] + times["update"]
+    inside = [times["data"], compute, times["exchange"], times["waiting"], times["other"]]
+    parts = np.array([*inside, period - sum(inside)]) * run.about.ranks / step
+    return np.concatenate((parts, _of_whole(run, float(parts.sum()))))
+
+
+def _of_whole(run: LoadedRun, of_steps: float) -> Floats:
+    """Return rank-seconds per sample of the parts that are of the whole run, when steps alone take `of_steps`."""
+    if not run.counted or not run.whole_s:
+        return np.zeros(len(PARTS) - _STEPS - 1)
+    share = run.about.ranks / run.counted
+    steps = run.whole_s - float(run.pauses.sum()) - run.idle_s
+    found = [steps * share - of_steps, *(run.pauses * share), run.idle_s * share]
+    return np.array(found if run.start_up_s is None else [*found, run.start_up_s * share])
 
 
 def _waiting(measured: Measured) -> float:
@@ -188,53 +247,6 @@ def _waiting(measured: Measured) -> float:
     if run.about.asynchronous:
         return 0.0
     communicate = np.nan_to_num(run.phases[measured.keep, _COMMUNICATE])
-    early = run.latest[measured.keep] - (run.total[measured.keep] - communicate)
+    passed = np.maximum(run.period, run.total)[measured.keep]
+    early = run.latest[measured.keep] - (passed - communicate)
     return float(np.clip(early, 0.0, communicate).mean())
-
-
-def to_text(found: Iterable[Loss], notes: Callable[[Point], Iterable[str]] = lambda _: ()) -> str:
-    """Return a small table for every loss, with its efficiency and the `notes` on its larger point below."""
-    blocks = []
-    for loss in found:
-        headings, rows = cells_of(loss)
-        lines = ["  " + f"{line[0]:<28}" + "".join(f"{cell:>12}" for cell in line[1:]) for line in (headings, *rows)]
-        blocks.append("\n".join([title(loss), *lines, *(f"  {note}" for note in (left(loss), *notes(loss.point)))]))
-    return "\n\n".join(blocks) + "\n"
-
-
-def cells_of(loss: Loss) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of a loss for people: parts, rank-time per sample in one unit, and shares."""
-    rows = loss.rows()
-    factor, unit = _unit(max(rows[-1].baseline_s, rows[-1].point_s))
-    cells = []
-    for row in rows:
-        times = [f"{factor * value:.3f}" for value in (row.baseline_s, row.point_s, row.lost_s)]
-        share = f"{100 * row.share:.1f}%"
-        cells.append([row.part, *("0.000" if time == "-0.000" else time for time in times),
-                      "0.0%" if share == "-0.0%" else share])  # fmt: skip
-    return [f"rank-{unit} per sample", _ranks(loss.baseline), _ranks(loss.point), "lost", "share"], cells
-
-
-def title(loss: Loss) -> str:
-    """Return what a loss is about."""
-    about = loss.point.first.run.about
-    subject = ", ".join(part for part in (about.strategy, about.engine, about.model, about.data) if part)
-    return f"{subject}: {_ranks(loss.point)} after {_ranks(loss.baseline, about.strategy)} ({loss.kind} scaling)"
-
-
-def left(loss: Loss) -> str:
-    """Return what is left of the efficiency."""
-    without = f", {100 * loss.efficiency_of_steps:.1f}% without start-up" if "start-up" in loss.parts else ""
-    return f"efficiency {100 * loss.efficiency:.1f}% of that of {_ranks(loss.baseline)}{without}"
-
-
-def _ranks(point: Point, beside: str = "") -> str:
-    strategy = point.first.run.about.strategy
-    name = f" ({strategy})" if beside and strategy != beside else ""
-    return f"{point.ranks} rank{'s' if point.ranks != 1 else ''}{name}"
-
-
-def _unit(seconds: float) -> tuple[float, str]:
-    """Return factor and name of a unit in which a time has digits before the point."""
-    return next(((10.0**digits, name) for digits, name in ((0, "seconds"), (3, "milliseconds"))
-                 if seconds * 10.0**digits >= 1), (1e6, "microseconds"))  # fmt: skip

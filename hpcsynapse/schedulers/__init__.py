@@ -1,30 +1,30 @@
-"""Queue systems by name, imported on selection."""
+"""Queue systems by name, imported on selection; their rows are in `spec.names`, which descriptions need as well."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from importlib import import_module
 
 from hpcsynapse.schedulers.base import Scheduler
+from hpcsynapse.spec.names import QUEUES
 
-# name -> module, class, one-line summary
-SCHEDULERS: dict[str, tuple[str, str, str]] = {
-    "slurm": ("hpcsynapse.schedulers.slurm", "Slurm", "Slurm through sbatch, squeue and scancel"),
-    "loadleveler": (
-        "hpcsynapse.schedulers.loadleveler",
-        "LoadLeveler",
-        "IBM LoadLeveler through llsubmit, llq and llcancel",
-    ),
-    "minotauro": (
-        "hpcsynapse.schedulers.minotauro",
-        "MinoTauro",
-        "BSC's dialect through mnsubmit, mnq and mncancel",
-    ),
-    "local": ("hpcsynapse.schedulers.local", "Local", "this machine, in the background"),
-}
+SCHEDULERS = QUEUES
 
 
 def create(name: str) -> Scheduler:
     """Return the adapter of a queue system."""
-    module, attribute, _ = SCHEDULERS[name]
+    module, _, attribute = SCHEDULERS[name].adapter.partition(":")
     scheduler: Scheduler = getattr(import_module(module), attribute)()
     return scheduler
+
+
+def queue_of_job(environ: Mapping[str, str]) -> Scheduler | None:
+    """Return the queue in one of whose jobs a process with this environment runs; None outside of any."""
+    return next((queue for queue in map(create, SCHEDULERS) if any(map(environ.get, queue.job_variables))), None)
+
+
+def print_hosts(arguments: list[str]) -> int:
+    """Print the hosts of this job of a queue, one a line: the tool `hosts QUEUE` of job scripts."""
+    print("\n".join(create(arguments[0]).hosts(os.environ)))
+    return 0

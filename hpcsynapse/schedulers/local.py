@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hpcsynapse.errors import SchedulerOutputError
-from hpcsynapse.schedulers.base import JobStatus, Scheduler
+from hpcsynapse.job import devices, supervise
+from hpcsynapse.job.supervise import GRACES
+from hpcsynapse.schedulers.base import ANYWHERE, Ask, JobStatus, QueueState, Scheduler
 
 _ID = re.compile(r"([\w.-]+):(\d+):(\d+)")
-_GRACE_SECONDS = 20.0
 
 
 class Local(Scheduler):
@@ -33,23 +32,44 @@ class Local(Scheduler):
     job_file = "job.sh"
     template = "local/job.sh.j2"
     job_id_variable = "${HPCSYNAPSE_LOCAL_JOB}"
+    owner_variable = "$HOSTNAME:$$"
     lacks = ("queue.exclude",)
+    one_machine = True
+    launchers = ("local", *ANYWHERE, "torchrun")
+    preferred = ("local", "mpirun")
 
     def submit_command(self, script: Path) -> list[str]:
         """Return the command that starts the script in a session of its own and prints the id."""
-        return [sys.executable, "-m", __name__, "start", str(script)]
+        return [sys.executable, "-P", "-m", __name__, "start", str(script)]
 
     def parse_job_id(self, stdout: str) -> str:
         """Return the id that `start` printed."""
         text = stdout.strip()
         if not _ID.fullmatch(text):
-            raise SchedulerOutputError(f"the local scheduler printed no job id: {text!r}", command=["start"],
-                                       stdout=stdout)  # fmt: skip
+            raise SchedulerOutputError(
+                f"the local scheduler printed no job id: {text!r}", command=["start"], stdout=stdout
+            )
         return text
+
+    def is_job_id(self, text: str) -> bool:
+        """Tell whether this is a whole id, with the start of the process."""
+        return _ID.fullmatch(text) is not None
+
+    def find_command(self) -> list[str]:
+        """Return the command that lists this machine's job scripts."""
+        return [sys.executable, "-P", "-m", __name__, "find"]
+
+    def parse_found(self, stdout: str) -> list[tuple[str, str]]:
+        """Read `id script` lines."""
+        return [(line.partition(" ")[0], line.partition(" ")[2]) for line in stdout.split("\n") if line]
+
+    def owner_id(self, job_id: str) -> str:
+        """Return host and process number, which the script knows of itself."""
+        return job_id.rpartition(":")[0]
 
     def status_command(self, job_ids: Sequence[str]) -> list[str]:
         """Return the command that looks for the jobs' processes."""
-        return [sys.executable, "-m", __name__, "status", *job_ids]
+        return [sys.executable, "-P", "-m", __name__, "status", *job_ids]
 
     def parse_status(self, stdout: str) -> dict[str, JobStatus]:
         """Read `id state` lines."""
@@ -57,7 +77,11 @@ class Local(Scheduler):
         for line in stdout.splitlines():
             job_id, _, native = line.partition(" ")
             reason = f"runs on {job_id.partition(':')[0]}; ask there" if native == "ELSEWHERE" else ""
-            state = "RUNNING" if native == "RUNNING" else "UNKNOWN"
+            if not _ID.fullmatch(job_id):
+                raise SchedulerOutputError(
+                    f"not a line of the local scheduler: {line!r}", command=["status"], stdout=stdout
+                )
+            state = QueueState(native) if native in QueueState.__members__ else QueueState.UNKNOWN
             found[job_id] = JobStatus(state=state, native_state=native, reason=reason)
         return found
 
@@ -67,37 +91,32 @@ class Local(Scheduler):
 
     def cancel_command(self, job_id: str) -> list[str]:
         """Return the command that ends the job's process session."""
-        return [sys.executable, "-m", __name__, "cancel", job_id]
+        return [sys.executable, "-P", "-m", __name__, "cancel", job_id]
 
-
-def _stat(pid: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat from the state on (proc(5)), or None for no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-
-
-def _start_ticks(pid: int) -> int | None:
-    """Return when a process that still runs was started, in clock ticks since boot."""
-    stat = _stat(pid)
-    return None if stat is None or stat[0] in "ZX" else int(stat[19])
+    def describe_site(self, ask: Ask, partition: str = "") -> tuple[dict[str, Any], list[str]]:
+        """Return the cores and GPUs of this machine."""
+        site = {
+            "name": "this machine",
+            "max_nodes": 1,
+            "cpus_per_node": os.cpu_count() or 1,
+            "gpus_per_node": len(devices.installed()),
+        }
+        return {"site": site, "queue": {"scheduler": self.name}}, []
 
 
 def _start(script: str) -> None:
     """Start the script in the background, its output in logs/job.log beside it, and print its id."""
     path = Path(script)
     with (path.parent / "logs" / "job.log").open("ab") as log:
-        child = subprocess.Popen(["/bin/bash", script], stdin=subprocess.DEVNULL, stdout=log,
-                                 stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
-    stat = _stat(child.pid)  # there even if the job has ended: nobody but this process can reap it
-    print(f"{socket.gethostname()}:{child.pid}:{stat[19] if stat else 0}")
+        child = supervise.start(["/bin/bash", script], output=log)
+    # There even if the job has ended: nobody but this process can reap it.
+    print(f"{socket.gethostname()}:{child.pid}:{supervise.start_ticks(child.pid, alive=False) or 0}")
 
 
 def _session_of(job_id: str) -> int | None:
     """Return the pid (= session) of a job that still runs on this host."""
     match = _ID.fullmatch(job_id)
-    if match and match[1] == socket.gethostname() and _start_ticks(int(match[2])) == int(match[3]):
+    if match and match[1] == socket.gethostname() and supervise.start_ticks(int(match[2])) == int(match[3]):
         return int(match[2])
     return None
 
@@ -106,22 +125,36 @@ def _status(job_ids: Sequence[str]) -> None:
     for job_id in job_ids:
         if job_id.partition(":")[0] != socket.gethostname():
             print(f"{job_id} ELSEWHERE")
-        elif _session_of(job_id) is not None:
-            print(f"{job_id} RUNNING")
+        elif (pid := _session_of(job_id)) is not None:
+            held = all(map(supervise.is_stopped, supervise.descendants(pid)))
+            print(f"{job_id} {QueueState.SUSPENDED if held else QueueState.RUNNING}")
+        elif _left_behind(job_id):
+            print(f"{job_id} {QueueState.RUNNING}")
 
 
-def _descendants(pid: int) -> list[int]:
-    """Return the process and everything below it, parents first."""
-    children: dict[int, list[int]] = {}
+def _left_behind(job_id: str) -> list[int]:
+    """Return what still runs of a job whose script was killed: its ranks notice that, and end within seconds."""
+    match, found = _ID.fullmatch(job_id), list[int]()
+    mark = f"{supervise.Above.JOB_PID}={match[2] if match else ''}".encode()
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            stat = _stat(int(entry.name))
-            if stat:
-                children.setdefault(int(stat[1]), []).append(int(entry.name))
-    found = [pid]
-    for one in found:
-        found.extend(children.get(one, []))
+        with suppress(OSError):
+            ours = entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0")
+            ticks = supervise.start_ticks(entry.name) if ours else None
+            if match and ticks is not None and ticks >= int(match[3]):
+                found.append(int(entry.name))
     return found
+
+
+def _find() -> None:
+    """Print every process here that is the shell of a job script, with the script's path."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            stat = supervise.process_stat(entry.name) if len(words) == 3 and words[0] == b"/bin/bash" else None
+            first = stat is not None and stat[3] == entry.name  # of its session
+            ticks = supervise.start_ticks(int(entry.name)) if first else None
+            if ticks is not None and b"\n" not in words[1]:
+                print(f"{socket.gethostname()}:{entry.name}:{ticks} {os.fsdecode(words[1])}")
 
 
 def _cancel(job_id: str) -> int:
@@ -129,15 +162,7 @@ def _cancel(job_id: str) -> int:
     if pid is None:
         print(f"no job {job_id} runs on {socket.gethostname()}", file=sys.stderr)
         return 1
-    everything = {one: _start_ticks(one) for one in _descendants(pid)}
-    os.kill(pid, signal.SIGTERM)  # the script ends its launcher and writes exit.json
-    limit = time.monotonic() + _GRACE_SECONDS
-    while _session_of(job_id) is not None and time.monotonic() < limit:
-        time.sleep(0.05)
-    for one, started in everything.items():
-        if started is not None and _start_ticks(one) == started:
-            with suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
+    supervise.end_tree(pid, GRACES.cancel)  # the script ends its launcher and writes exit.json
     return 0
 
 
@@ -148,6 +173,8 @@ def main() -> int:
         _start(*arguments)
     elif verb == "status":
         _status(arguments)
+    elif verb == "find":
+        _find()
     elif verb == "cancel":
         return _cancel(*arguments)
     return 0

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hpcsynapse.errors import SchedulerOutputError, SpecError
+from hpcsynapse.findings import Finding
+from hpcsynapse.jobfiles import reader
 from hpcsynapse.schedulers import slurm
-from hpcsynapse.schedulers.base import JobStatus, Scheduler
-from hpcsynapse.spec import JobSpec
+from hpcsynapse.schedulers.base import Ask, JobStatus, QueueState, Scheduler
+from hpcsynapse.spec.job import JobSpec
 
 _SUBMITTED = re.compile(r"Submitted batch job (\d+)")
 # squeue(1), JOB STATE CODES: the short forms.
@@ -23,7 +26,7 @@ _SHORT = {
     "OOM": "OUT_OF_MEMORY", "PR": "PREEMPTED", "TO": "TIMEOUT", "RQ": "REQUEUED", "RH": "REQUEUE_HOLD",
     "SE": "SPECIAL_EXIT", "SI": "SIGNALING", "SO": "STAGE_OUT", "RS": "RESIZING", "RV": "REVOKED",
     "RD": "RESV_DEL_HOLD", "RF": "REQUEUE_FED",
-}  # fmt: skip
+}  # fmt: skip  # a table
 
 
 class MinoTauro(Scheduler):
@@ -34,8 +37,23 @@ class MinoTauro(Scheduler):
     template = "minotauro/job.cmd.j2"
     job_id_variable = "${SLURM_JOB_ID}"
     restart_suffix = ".${SLURM_RESTART_COUNT:-0}"
-    lacks = ("queue.qos", "queue.mail_user", "queue.mail_type", "queue.comment", "queue.signal", "queue.exclude",
-             "queue.hint")  # fmt: skip
+    programs = ("mnsubmit", "mnq")
+    launchers = slurm.Slurm.launchers
+    preferred = slurm.Slurm.preferred
+    hydra_launcher = slurm.Slurm.hydra_launcher
+    slot_per_rank = False
+    has_steps = True
+    signals_early = True
+    node_rank_variable = slurm.Slurm.node_rank_variable
+    lacks = (
+        "queue.qos",
+        "queue.mail_user",
+        "queue.mail_type",
+        "queue.comment",
+        "queue.signal",
+        "queue.exclude",
+        "queue.hint",
+    )
 
     def refuse(self, spec: JobSpec) -> None:
         """Refuse what the dialect lacks, and a memory request that the site does not say to leave out."""
@@ -59,8 +77,9 @@ class MinoTauro(Scheduler):
         """Return the number, found behind whatever banner a site prints."""
         found = _SUBMITTED.findall(stdout)
         if not found:
-            raise SchedulerOutputError(f"mnsubmit printed no job id: {stdout.strip()!r}", command=["mnsubmit"],
-                                       stdout=stdout)  # fmt: skip
+            raise SchedulerOutputError(
+                f"mnsubmit printed no job id: {stdout.strip()!r}", command=["mnsubmit"], stdout=stdout
+            )
         return str(found[-1])
 
     def status_command(self, job_ids: Sequence[str]) -> list[str]:
@@ -68,7 +87,7 @@ class MinoTauro(Scheduler):
         return ["mnq"]
 
     def parse_status(self, stdout: str) -> dict[str, JobStatus]:
-        """Read the columns named JOBID and STATE or ST, as the heading places them."""
+        """Read the columns named JOBID and STATE or ST, as the heading places them; raises SchedulerOutputError."""
         found: dict[str, JobStatus] = {}
         columns: list[str] = []
         for line in stdout.splitlines():
@@ -78,8 +97,11 @@ class MinoTauro(Scheduler):
             elif columns and len(words) >= len(columns):
                 job_id, native = words[columns.index("JOBID")], _state(columns, words)
                 if native and re.fullmatch(r"\d+(_\d+)?", job_id):
-                    known = slurm.STATES.get(native, "UNKNOWN")
+                    known = slurm.STATES.get(native, QueueState.UNKNOWN)
                     found[job_id] = JobStatus(state=known, native_state=native)
+        if not columns and stdout.strip():
+            said = " ".join(stdout.split())[:200]
+            raise SchedulerOutputError(f"mnq's answer is not understood: {said!r}", command=["mnq"], stdout=stdout)
         return found
 
     def unknown_jobs(self, code: int, stderr: str) -> bool:
@@ -89,6 +111,14 @@ class MinoTauro(Scheduler):
     def cancel_command(self, job_id: str) -> list[str]:
         """Return mncancel."""
         return ["mncancel", job_id]
+
+    def job_file_problems(self, text: str) -> list[Finding]:
+        """Return what the dialect's rules say: no command of it validates a file."""
+        return [Finding("error", "job file", str(one)) for one in reader.read(text.encode(), self.name).errors]
+
+    def describe_site(self, ask: Ask, partition: str = "") -> tuple[dict[str, Any], list[str]]:
+        """Return that memory follows the cores; no command of the dialect tells more."""
+        return {"site": {"name": "BSC", "accept_mem": False}, "queue": {"scheduler": self.name}}, []
 
 
 def _state(columns: list[str], words: list[str]) -> str:

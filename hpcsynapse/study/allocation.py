@@ -1,6 +1,6 @@
-"""Makes runs of a study one after another inside one Slurm allocation, each on as many of its first nodes as it needs.
+"""Makes runs of a study one after another inside one allocation, each on as many of its first nodes as it needs.
 
-`python -m hpcsynapse.study.allocation POINTS SECONDS` in the job, with the names of the runs on its standard input. A
+`python -m hpcsynapse.job packed POINTS SECONDS` in the job, with the names of the runs on its standard input. A
 run is begun only when its whole time limit is left; a run that was cancelled, or has finished before the job was
 queued once more, is passed over. What the queue signals goes to the run that is underway, and no other begins.
 """
@@ -12,48 +12,42 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from hpcsynapse import hostlist
-from hpcsynapse.errors import HpcSynapseError
-from hpcsynapse.rundir import RunDirectory, read_json, write_json
-from hpcsynapse.status import cancel_requested
+from hpcsynapse.errors import HpcSynapseError, SpecError
+from hpcsynapse.files import read_json, write_json
+from hpcsynapse.job import supervise
+from hpcsynapse.job.supervise import GRACES, Ending
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.schedulers import queue_of_job
+from hpcsynapse.schedulers.base import Scheduler
 from hpcsynapse.study.folder import has_finished
+from hpcsynapse.submission.cancel import cancel_requested
 
 _LOOK = 0.2  # seconds between looks at the run that is underway
-_GRACE = 30.0  # seconds between SIGTERM and SIGKILL
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
-def part(environ: Mapping[str, str], hosts: Sequence[str], tasks: int) -> dict[str, str]:
-    """Return a job's environment as if it had been given these hosts only, with so many tasks on each.
-
-    Source: sbatch(1), output environment variables; mpirun, hydra and this package's job files read them.
-    """
-    names, count = ",".join(hosts), str(len(hosts))
-    return {
-        **environ, "SLURM_JOB_NODELIST": names, "SLURM_NODELIST": names, "SLURM_NNODES": count,
-        "SLURM_JOB_NUM_NODES": count, "SLURM_NTASKS": str(tasks * len(hosts)), "SLURM_NPROCS": str(tasks * len(hosts)),
-        "SLURM_NTASKS_PER_NODE": str(tasks), "SLURM_TASKS_PER_NODE": f"{tasks}(x{count})",
-    }  # fmt: skip
-
-
 class Allocation:
-    """The nodes and the time of this job; `signalled` is the last signal that came."""
+    """The nodes and the time of this job of a queue; `signalled` is the last signal that came."""
 
-    def __init__(self, hosts: Sequence[str], seconds: float) -> None:
-        self._hosts, self._end = hosts, time.monotonic() + seconds
+    def __init__(self, queue: Scheduler, seconds: float) -> None:
+        self._queue, self._end = queue, time.monotonic() + seconds
+        self._hosts = queue.hosts(os.environ)
         self._child: subprocess.Popen[bytes] | None = None
         self.signalled = 0
+        self._early = 0  # a signal from while the run was being started
 
     def signal(self, number: int, _: FrameType | None = None) -> None:
         """Pass a signal on to the run that is underway, after which no other begins."""
         self.signalled = number
-        if self._child is not None:
-            self._send(number)
+        if self._child is None:
+            self._early = number
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self._child.pid, number)
 
     def make(self, run: RunDirectory) -> bool | None:
         """Make a run; return whether it ended well, or None where it does not begin. Raises HpcSynapseError."""
@@ -62,28 +56,26 @@ class Allocation:
         if self.signalled or cancel_requested(run) or time.monotonic() + limit > self._end:
             return None
         tasks = spec.resources.local_size
-        environment = part(os.environ, self._hosts[: spec.allocated_nodes], tasks)
+        environment = self._queue.subset(os.environ, self._hosts[: spec.allocated_nodes], tasks)
         run.logs.mkdir(exist_ok=True)
         with (run.logs / "job.log").open("ab") as log:
-            self._child = subprocess.Popen(["/bin/bash", str(run.job_script("job.sh"))], env=environment,
-                                           stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                           start_new_session=True)  # fmt: skip
+            script = str(run.job_script("job.sh"))
+            self._child = supervise.start(["/bin/bash", script], environ=environment, output=log)
             try:
+                if self._early:
+                    self.signal(self._early)
                 return self._attend(run, self._child, time.monotonic() + limit)
             finally:
                 self._child = None
 
     def _attend(self, run: RunDirectory, child: subprocess.Popen[bytes], end: float) -> bool:
         """Wait for a run, which is ended at its time limit and when somebody cancels it."""
-        told: float | None = None
-        late = False
+        ending, late = Ending(GRACES.packed), False
         while child.poll() is None:
             late = late or time.monotonic() > end
-            if told is None and (late or self.signalled in (signal.SIGTERM, signal.SIGINT) or cancel_requested(run)):
-                told = time.monotonic()
-                self._send(signal.SIGTERM)
-            elif told is not None and time.monotonic() > told + _GRACE:
-                self._send(signal.SIGKILL, group=True)
+            if late or self.signalled in (signal.SIGTERM, signal.SIGINT) or cancel_requested(run):
+                ending.begin()
+            ending.tell([child.pid], first_only=True)
             time.sleep(_LOOK)
         ended = read_json(run.exit)
         if late or ended is None:
@@ -91,19 +83,14 @@ class Allocation:
             write_json(run.exit, {"exit_code": 137, "time": time.time(), **(ended or {}), "signal": why})
         return child.returncode == 0
 
-    def _send(self, number: int, group: bool = False) -> None:
-        child = self._child
-        with suppress(ProcessLookupError):
-            if child is not None and group:
-                os.killpg(child.pid, number)
-            elif child is not None:
-                os.kill(child.pid, number)
 
-
-def main() -> int:
-    """Make the runs and return 0 when each that was to be made has ended well."""
-    points, names = Path(sys.argv[1]), sys.stdin.read().split()
-    job = Allocation(hostlist.expand(os.environ["SLURM_JOB_NODELIST"]), float(sys.argv[2]))
+def main(arguments: list[str]) -> int:
+    """`FOLDER SECONDS`, names of runs on standard input: make the runs; return 0 when each has ended well."""
+    points, names = Path(arguments[0]), sys.stdin.read().split()
+    queue = queue_of_job(os.environ)
+    if queue is None:
+        raise SpecError("no nodes are assigned here: this runs in the job of a study, which the queue starts")
+    job = Allocation(queue, float(arguments[1]))
     for number in _SIGNALS:
         signal.signal(number, job.signal)
     made = []
@@ -120,7 +107,3 @@ def main() -> int:
         words = {True: "ended well", False: "failed", None: "not begun"}
         print(f"hpcsynapse: run {name}: {words[made[-1]]}", flush=True)
     return 0 if all(made) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import TypeVar
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.rundir import RunDirectory, read_json
-from hpcsynapse.status import statuses
+from hpcsynapse.files import read_json
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.states import RunState
 from hpcsynapse.study.folder import StudyDirectory
 from hpcsynapse.study.plan import Point
+from hpcsynapse.submission.status import statuses
 
-_NOT_BEGUN = ("CREATED", "QUEUED")
+AnyPoint = TypeVar("AnyPoint", bound=Point)
+_NOT_BEGUN = (RunState.CREATED, RunState.QUEUED)
 
 
 def node_hours(run: RunDirectory, waits: bool) -> float:
     """Return the node-hours that a run has used, or may use; `waits` says that a queue has it. Raises SpecError."""
     spec, ended = run.load_spec(), read_json(run.exit) or {}
-    submission = read_json(run.submission) or {}
+    submission = run.read_submission()
     shared = submission.get("allocation_nodes")
     nodes = shared if isinstance(shared, int) else spec.allocated_nodes
     start, end = ended.get("start"), ended.get("time")
@@ -35,14 +39,18 @@ def node_hours(run: RunDirectory, waits: bool) -> float:
 def taken(study: StudyDirectory) -> float:
     """Return the node-hours that the study's runs have used and that those underway may use."""
     made, aside = study.runs(), list(RunDirectory.all(study.failed))
-    underway = {status.path for status in statuses(made) if status.state not in ("FINISHED", "STOPPED", "FAILED")}
-    waiting = [str(run.path) in underway and (read_json(run.submission) or {}).get("job_id") is not None
-               for run in made]  # fmt: skip
-    return sum(node_hours(run, waits) for run, waits in zip([*made, *aside], [*waiting, *[False] * len(aside)],
-                                                            strict=True))  # fmt: skip
+    underway = {
+        status.path
+        for status in statuses(made)
+        if status.state not in (RunState.FINISHED, RunState.STOPPED, RunState.FAILED)
+    }
+    waiting = [str(run.path) in underway and run.read_submission().get("job_id") is not None for run in made]
+    return sum(
+        node_hours(run, waits) for run, waits in zip([*made, *aside], [*waiting, *[False] * len(aside)], strict=True)
+    )
 
 
-def within(points: Sequence[Point], budget: float | None, used: float) -> list[Point]:
+def within(points: Sequence[AnyPoint], budget: float | None, used: float) -> list[AnyPoint]:
     """Return the runs, up to the first that could exceed the budget; raises SpecError when that is the very first."""
     if budget is None:
         return list(points)

@@ -1,7 +1,7 @@
 """The folder of a study, beside the run directories of the same place: what is to be run, and a run for every point.
 
 `runs/NAME/study.toml` holds lists and description; `hpcsynapse study that/study.toml` repeats the study.
-`runs/NAME/points/RUN/` is an ordinary run directory each: every command takes its path, or `NAME/points/RUN`.
+`runs/NAME/points/RUN/` is an ordinary run directory each: every command takes its path, or `NAME/RUN`.
 `runs/NAME/failed/RUN.1/` is what a resumed study has made again.
 `runs/NAME/jobs/array-1.sh`, `packed-1.sh` are job files for several runs, with a log beside each.
 """
@@ -17,11 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcsynapse import fields, settings
+from hpcsynapse import fields
 from hpcsynapse.errors import RunNotFoundError, SpecError
-from hpcsynapse.rundir import FORMAT, RunDirectory, read_json
-from hpcsynapse.spec import JobSpec
-from hpcsynapse.study.plan import Point, StudySpec, expand
+from hpcsynapse.files import read_json
+from hpcsynapse.runs.directory import MODES, RunDirectory
+from hpcsynapse.runs.states import RunState
+from hpcsynapse.spec import settings
+from hpcsynapse.spec.job import FORMAT, JobSpec
+from hpcsynapse.study import vary
+from hpcsynapse.study.lists import StudySpec
+from hpcsynapse.study.plan import Point, expand
 
 TABLE = "study"
 
@@ -34,6 +39,9 @@ def load_lists(path: Path | None, typed: Mapping[str, Any] | None = None) -> Stu
     table = settings.read_description(path).get(TABLE, {}) if path else {}
     if not isinstance(table, dict):
         raise SpecError(f"{path}: [study] must be a table of settings, not {table!r}")
+    if isinstance(own := table.get("vary"), dict):  # merged by setting, as --set is
+        table = {**table, "vary": {**dict(vary.flat(own)), **(typed or {}).get("vary", {})}}
+        typed = {name: value for name, value in (typed or {}).items() if name != "vary"}
     return fields.build(StudySpec, {**table, **(typed or {})}, TABLE)
 
 
@@ -54,7 +62,7 @@ class StudyDirectory:
         return self.path / "study.toml"
 
     @property
-    def points(self) -> Path:
+    def runs_path(self) -> Path:
         """The folder of the study's runs."""
         return self.path / "points"
 
@@ -77,20 +85,27 @@ class StudyDirectory:
         return self.jobs / f"{kind}-{number}.sh"
 
     @classmethod
+    def named(cls, runs: Path, base: JobSpec) -> StudyDirectory:
+        """Return the folder that a new study would have: the description's name, numbered when it is taken."""
+        return cls(runs / _free_name(runs, base.name or f"study-{time.strftime('%Y%m%d-%H%M%S')}"))
+
+    @classmethod
     def create(cls, runs: Path, study: StudySpec, base: JobSpec) -> StudyDirectory:
-        """Make the folder of a new study under the description's name, numbered when it is taken.
+        """Make the folder of a new study, named as `named` does.
 
         It appears whole or not at all. Raises SpecError when the folder cannot be written.
         """
         import tomli_w
 
-        found = cls(runs / _free_name(runs, base.name or f"study-{time.strftime('%Y%m%d-%H%M%S')}"))
+        found = cls.named(runs, base)
         draft = runs / f".new-{found.name}-{uuid.uuid4().hex[:8]}"
         table = {"format": FORMAT, **base.to_dict(), "name": found.name, TABLE: fields.plain(study)}
         try:
             runs.mkdir(parents=True, exist_ok=True)
-            cls(draft).points.mkdir(parents=True)
+            draft.mkdir(mode=0o700)
+            cls(draft).runs_path.mkdir()
             cls(draft).study_toml.write_text(tomli_w.dumps(table), encoding="utf-8")
+            draft.chmod(MODES[base.site.share])
             draft.rename(found.path)
         except BaseException as error:
             shutil.rmtree(draft, ignore_errors=True)
@@ -134,7 +149,7 @@ class StudyDirectory:
 
     def runs(self) -> list[RunDirectory]:
         """Return the runs that have been made, in the order of the study."""
-        made = {run.name: run for run in RunDirectory.all(self.points)}
+        made = {run.name: run for run in RunDirectory.all(self.runs_path)}
         with suppress(SpecError):  # a study.toml that was edited or is of another release
             order = {point.name: number for number, point in enumerate(self.plan())}
             return sorted(made.values(), key=lambda run: order.get(run.name, len(order)))
@@ -164,22 +179,48 @@ def find_runs(runs: Path, names: Iterable[str]) -> list[RunDirectory]:
     found: dict[Path, RunDirectory] = {}
     for name in names:
         study = StudyDirectory.at(runs, name)
-        if study is None:
-            try:
-                chosen = [RunDirectory.find(runs, name)]
-            except RunNotFoundError as error:
-                hint = fields.nearest(name, [other.name for other in StudyDirectory.all(runs)])
-                raise RunNotFoundError(f"{error}{hint if 'did you mean' not in str(error) else ''}") from None
-        else:
-            chosen = study.runs()
+        chosen = [find_run(runs, name)] if study is None else study.runs()
         found.update({run.path: run for run in chosen})
     return list(found.values())
+
+
+def find_run(runs: Path, name: str) -> RunDirectory:
+    """Return one run: of that name, at that path, or the run `STUDY/RUN` of a study.
+
+    Raises RunNotFoundError with the nearest name, or with the studies that have a run of that name.
+    """
+    study, _, point = name.rpartition("/")
+    if study and (place := StudyDirectory.at(runs, study)):
+        name = str(place.runs_path / point)
+    try:
+        return RunDirectory.find(runs, name)
+    except RunNotFoundError as error:
+        studies = list(StudyDirectory.all(runs))
+        of = [
+            f"{one.name}/{name}" for one in studies if "/" not in name and (one.runs_path / name / "run.toml").is_file()
+        ]
+        if of:
+            raise RunNotFoundError(f"{name} is a run of a study: write {' or '.join(of)}") from None
+        hint = fields.nearest(name, [one.name for one in studies]) if "did you mean" not in str(error) else ""
+        raise RunNotFoundError(f"{error}{hint}") from None
+
+
+def name_of(run: RunDirectory) -> str:
+    """Return the name by which a command finds a run in its folder: `STUDY/RUN` for one of a study."""
+    points = run.path.parent
+    return f"{points.parent.name}/{run.name}" if points.name == "points" else run.name
+
+
+def all_runs(runs: Path) -> list[RunDirectory]:
+    """Return every run of a folder and of its studies, oldest first."""
+    found = [*RunDirectory.all(runs), *(run for study in StudyDirectory.all(runs) for run in study.runs())]
+    return sorted(found, key=lambda run: run.run_toml.stat().st_mtime)
 
 
 def has_finished(run: RunDirectory) -> bool:
     """Tell from a run's files alone whether it has come to its end, so that what it measured is whole."""
     ended, status = read_json(run.exit) or {}, read_json(run.status) or {}
-    return ended.get("exit_code") == 0 and not ended.get("signal") and status.get("state") != "STOPPED"
+    return ended.get("exit_code") == 0 and not ended.get("signal") and status.get("state") != RunState.STOPPED
 
 
 def _free_name(runs: Path, wanted: str) -> str:

@@ -6,87 +6,52 @@ course of a study does not look like poor scaling of whatever came last. Repeat 
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
-from hpcsynapse.fields import at_least, setting
-from hpcsynapse.spec import JobSpec, ResourceRequest
-from hpcsynapse.training import SERVED, TrainSpec
-from hpcsynapse.usercode_checks import label
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.study import placeholders
+from hpcsynapse.study.choices import Choice, UnevenError, choices, describe, effective, key_of
+from hpcsynapse.study.lists import LISTS, StudySpec
+from hpcsynapse.study.naming import names_of
+from hpcsynapse.table import KEY, column, columns
 
-SINGLE = "single"
-MAX_RUNS = 10_000
-# What may vary: the setting of a run that each list is for. In this order, the last changing fastest.
-DIMENSIONS = {
-    "model": ("train", "model"),
-    "strategy": ("train", "strategy"),
-    "engine": ("train", "engine"),
-    "batch": ("train", "batch"),
-    "nodes": ("resources", "nodes"),
-    "gpus": ("resources", "gpus"),
-    "ranks": ("resources", "ranks_per_node"),
-}
 _SEEDS = 2**31
-
-
-class Choice(NamedTuple):
-    """One combination of the lists, in the order of DIMENSIONS; None: the description's own value."""
-
-    model: str | None
-    strategy: str | None
-    engine: str | None
-    batch: int | None
-    nodes: int | None
-    gpus: int | None
-    ranks: int | None
+_TRAINER = ("train", "exchange", "ps", "dual")  # sections that say nothing to a program of one's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudySpec:
-    """What a study varies; an empty list leaves a value to the description of the runs."""
+class PlannedRun:
+    """A run of a study as `--dry-run` shows it; the fields, in this order, are the columns. None: not known."""
 
-    strategy: tuple[str, ...] = setting((), "strategies; single runs on one rank, whatever the lists say")
-    engine: tuple[str, ...] = setting((), "engines")
-    model: tuple[str, ...] = setting((), "models")
-    batch: tuple[int, ...] = setting((), "batches: per rank (weak scaling), or of all ranks (strong)")
-    nodes: tuple[int, ...] = setting((), "numbers of nodes")
-    gpus: tuple[int, ...] = setting((), "numbers of GPUs on each node")
-    ranks: tuple[int, ...] = setting((), "numbers of ranks on each node")
-    repeats: int = setting(1, "runs of every point", check=at_least(1, 1000))
-    scaling: str = setting(
-        "weak", "weak: the batch is that of a rank; strong: of all ranks", choices=("weak", "strong")
-    )
-    chain: bool = setting(True, "queues: every run waits until the one before it has ended")
-    jobs: str = setting(
-        "separate", "queues: a job for every run, job arrays, or one allocation for all runs, the largest first",
-        choices=("separate", "array", "packed"),
-    )  # fmt: skip
-    budget: float | None = setting(None, "node-hours that the study may take; no run begins that could exceed them",
-                                   check=at_least(0))  # fmt: skip
+    run: str = column("name of the run", priority=KEY, always=True)
+    repeat: int = column("number of the repeat", priority=4)
+    strategy: str = column("how the ranks work together", priority=8)
+    engine: str = column("what moves the data", priority=6)
+    model: str = column("model, or the program of a user's own command", priority=6)
+    nodes: int = column("nodes", priority=8)
+    gpus: int = column("GPUs of a node")
+    ranks: int = column("ranks of all nodes", priority=KEY)
+    batch_per_rank: int | None = column("samples of a rank in a step", head="batch/rank", priority=7)
+    global_batch: int | None = column("samples of all ranks in a step", priority=6)
+    settings: str = column("what --vary gives to it", priority=KEY)
+    node_hours: float = column("node-hours at most", head="node-hours", priority=7)
+    command: str = column("the user's own command, with values in the place of placeholders", priority=5)
 
-    def __post_init__(self) -> None:
-        fields.validate("study", self)
-        for name in DIMENSIONS:
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise SpecError(f"study.{name} = {list(values)}: give every value once")
-        count = self.repeats * math.prod(len(getattr(self, name)) or 1 for name in DIMENSIONS)
-        if count > MAX_RUNS:
-            raise SpecError(f"a study of {count} runs is too large; at most {MAX_RUNS} are accepted")
+
+COLUMNS = columns(PlannedRun)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One run of a study; its description carries its name."""
+    """One run of a study; its description carries its name, `settings` are those that `--vary` gives to it."""
 
     repeat: int
     spec: JobSpec
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -98,112 +63,81 @@ class Point:
         """Node-hours that the run takes at most."""
         return self.spec.allocated_nodes * self.spec.resources.walltime.total_seconds() / 3600
 
-    def to_dict(self) -> dict[str, Any]:
+    def planned(self) -> PlannedRun:
         """Return what tells the runs of a study apart, for tables."""
         resources, train, trains = self.spec.resources, self.spec.train, not self.spec.command
-        return {
-            "run": self.name, "repeat": self.repeat, "strategy": train.strategy if trains else "",
-            "engine": train.engine if trains else "", "model": train.model if trains else self.spec.command[0],
-            "nodes": resources.nodes, "gpus": resources.gpus, "ranks": resources.world_size,
-            "batch_per_rank": train.batch if trains else None,
-            "global_batch": train.batch * resources.world_size if trains else None,
-            "node_hours": round(self.node_hours, 4),
-        }  # fmt: skip
+        return PlannedRun(
+            run=self.name,
+            repeat=self.repeat,
+            strategy=train.strategy if trains else "",
+            engine=train.engine if trains else "",
+            model=train.model if trains else self.spec.command[0],
+            nodes=resources.nodes,
+            gpus=resources.gpus,
+            ranks=resources.world_size,
+            batch_per_rank=train.batch if trains else None,
+            global_batch=train.batch * resources.world_size if trains else None,
+            settings=", ".join(f"{path}={placeholders.text_of(value)}" for path, value in self.settings.items()),
+            node_hours=round(self.node_hours, 4),
+            command=shlex.join(self.spec.command),
+        )
 
 
 def expand(study: StudySpec, base: JobSpec) -> list[Point]:
     """Return all runs of a study in the order in which they are to run; the largest first where one allocation has all.
 
-    Raises SpecError for a combination that is no valid description, naming it, and for global batches that the ranks
-    do not divide, naming all of them.
+    Raises SpecError for a combination that is no valid description, naming it, for global batches that the ranks do
+    not divide, naming all of them, and for what is varied without any effect.
     """
     if base.command:
-        _check_command(study)
-    found: dict[Choice, JobSpec] = {}
+        _check_command(study, base)
+    found: dict[str, tuple[Choice, JobSpec]] = {}
     uneven = []
-    for values in itertools.product(*(getattr(study, name) or (None,) for name in DIMENSIONS)):
-        choice = _effective(Choice(*values), base)
-        try:
-            found[choice] = found.get(choice) or _describe(choice, study, base)  # single comes once for every list
-        except _UnevenError as error:
+    for asked in choices(study):
+        choice = effective(asked, base)
+        try:  # single comes once for every list
+            found.setdefault(key_of(choice), (choice, describe(choice, study, base)))
+        except UnevenError as error:
             uneven.append(str(error))
     if uneven:
         raise SpecError("strong scaling needs global batches that the ranks divide: " + "; ".join(uneven))
-    names = _names(found, base)
-    order = sorted(zip(names, found.values(), strict=True),
-                   key=lambda one: -one[1].allocated_nodes if study.jobs == "packed" else 0)  # fmt: skip
-    return [_repeat(spec, name, number, study) for number in range(1, study.repeats + 1) for name, spec in order]
+    points = list(found.values())
+    _check_effects(study, base, [choice for choice, _ in points])
+    named = [(name, choice, spec) for name, (choice, spec) in zip(names_of(study, base, points), points, strict=True)]
+    if study.jobs == "packed":
+        named.sort(key=lambda one: -one[2].allocated_nodes)
+    return [_repeat(*one, number, study) for number in range(1, study.repeats + 1) for one in named]
 
 
-class _UnevenError(SpecError):
-    """A global batch that the ranks do not divide."""
+def _check_command(study: StudySpec, base: JobSpec) -> None:
+    """Refuse what a program of one's own would not hear of; it hears of what its command has placeholders for."""
+    used = placeholders.used(base.command, placeholders.paths_by_name(study.varied))
+    for path in study.varied:
+        if path.partition(".")[0] in _TRAINER and path not in used:
+            list_of = next((f"study.{name}" for name, own in LISTS.items() if own == path), f"study.vary: {path}")
+            raise SpecError(
+                f"{list_of} is for the built-in trainer; a program of your own takes it where its command has "
+                f"{{{path.rpartition('.')[2]}}}"
+            )
+    if study.scaling == "strong" and LISTS["batch"] not in used:
+        raise SpecError(
+            "study.scaling = 'strong' is for the built-in trainer; a program of your own takes its share of --batch "
+            "where its command has {batch}"
+        )
 
 
-def _check_command(study: StudySpec) -> None:
-    own = [name for name, (section, _) in DIMENSIONS.items() if section == "train" and getattr(study, name)]
-    if own or study.scaling == "strong":
-        what = f"study.{own[0]}" if own else "study.scaling = 'strong'"
-        raise SpecError(f"{what} is for the built-in trainer; a program of your own decides that by itself")
+def _check_effects(study: StudySpec, base: JobSpec, found: list[Choice]) -> None:
+    for path in study.vary:
+        if not any(path in choice for choice in found):
+            strategies = ", ".join(study.strategy or [base.train.strategy])
+            raise SpecError(f"study.vary: {path} means nothing to strategy {strategies}")
 
 
-def _effective(choice: Choice, base: JobSpec) -> Choice:
-    """Return a combination without what does not concern its strategy."""
-    if choice.strategy == SINGLE:
-        gpus = base.resources.gpus if choice.gpus is None else choice.gpus
-        return choice._replace(engine=None, nodes=1, gpus=min(1, gpus), ranks=1)
-    # Parameter servers speak for themselves; what averages inside a node is no choice.
-    return choice._replace(engine=None) if choice.strategy in SERVED else choice
-
-
-def _describe(choice: Choice, study: StudySpec, base: JobSpec) -> JobSpec:
-    changes: dict[str, dict[str, Any]] = {"resources": {}, "train": {}}
-    given = {name: value for name, value in choice._asdict().items() if value is not None}
-    for name, value in given.items():
-        section, item = DIMENSIONS[name]
-        changes[section][item] = value
-    words = ", ".join(f"{name} {value}" for name, value in given.items())
-    try:
-        resources: ResourceRequest = replace(base.resources, **changes["resources"])
-        if study.scaling == "strong":
-            changes["train"]["batch"] = _share(choice.batch or base.train.batch, resources.world_size, words)
-        train: TrainSpec = replace(base.train, **changes["train"])
-        return replace(base, name=None, resources=resources, train=train)
-    except _UnevenError:
-        raise
-    except SpecError as error:
-        raise SpecError(f"{error} (in the study: {words})") from None
-
-
-def _share(batch: int, ranks: int, given: str) -> int:
-    if batch % ranks:
-        raise _UnevenError(f"{batch} over {ranks} ranks ({given})")
-    return batch // ranks
-
-
-def _names(found: Mapping[Choice, JobSpec], base: JobSpec) -> list[str]:
-    """Return a name for every point: strategy and geometry, and what else differs between points."""
-    parts: dict[str, Callable[[Any], str]] = {
-        "engine": str, "model": lambda value: _plain(label(value))[:20], "batch": "b{}".format, "gpus": "g{}".format,
-    }  # fmt: skip
-    varying = [name for name in parts if len({getattr(choice, name) for choice in found} - {None}) > 1]
-    names: list[str] = []
-    taken: Counter[str] = Counter()
-    for choice, spec in found.items():
-        first = "run" if base.command or spec.train.strategy == "auto" else spec.train.strategy
-        words = [first, f"{spec.resources.nodes}x{spec.resources.local_size}"]
-        values = ((name, getattr(choice, name)) for name in varying)
-        words += [parts[name](value) for name, value in values if value is not None]
-        name = "-".join(words)
-        taken[name] += 1  # names of models can be alike once they are plain
-        names.append(f"{name}.{taken[name]}" if taken[name] > 1 else name)
-    return names
-
-
-def _plain(text: str) -> str:
-    return "".join(character if character.isalnum() and character.isascii() else "-" for character in text)
-
-
-def _repeat(spec: JobSpec, name: str, number: int, study: StudySpec) -> Point:
+def _repeat(name: str, choice: Choice, spec: JobSpec, number: int, study: StudySpec) -> Point:
     seed = (spec.train.seed + number - 1) % _SEEDS
     name = f"{name}-r{number}" if study.repeats > 1 else name
-    return Point(repeat=number, spec=replace(spec, name=name, train=replace(spec.train, seed=seed)))
+    made = replace(spec, name=name, train=replace(spec.train, seed=seed))
+    if made.command:
+        known = placeholders.paths_by_name(study.varied)
+        made = replace(made, command=placeholders.fill(made.command, known, made))
+    return Point(repeat=number, spec=made, settings={path: choice[path] for path in study.vary if path in choice})

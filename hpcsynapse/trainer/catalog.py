@@ -17,19 +17,27 @@ class ModelEntry(Entry):
 _MODELS = "hpcsynapse.trainer.models"
 MODELS: dict[str, ModelEntry] = {
     "simple-cnn": ModelEntry(
-        f"{_MODELS}.simple_cnn", "SimpleCNN", "2 convolutions, 2 dense layers, 28x28 images",
+        f"{_MODELS}.simple_cnn",
+        "SimpleCNN",
+        "2 convolutions, 2 dense layers, 28x28 images",
         source="Raja 2019 (brain imaging), on MNIST",
     ),
     "unet": ModelEntry(
-        f"{_MODELS}.unet", "UNet", "encoder and decoder of 4 blocks each, 97 channels of 192x192 to one",
+        f"{_MODELS}.unet",
+        "UNet",
+        "encoder and decoder of 4 blocks each, 97 channels of 192x192 to one",
         source="Raja 2019 (brain imaging); Ronneberger et al. 2015",
     ),
     "resnet56": ModelEntry(
-        f"{_MODELS}.resnet_cifar", "resnet56", "residual network of 27 basic blocks, 32x32 images",
+        f"{_MODELS}.resnet_cifar",
+        "resnet56",
+        "residual network of 27 basic blocks, 32x32 images",
         source="He et al. 2015, section 4.2",
     ),
     "resnet83": ModelEntry(
-        f"{_MODELS}.resnet_cifar", "resnet83", "residual network of 27 bottlenecks, 32x32 images",
+        f"{_MODELS}.resnet_cifar",
+        "resnet83",
+        "residual network of 27 bottlenecks, 32x32 images",
         source="Yagües Gomà 2016 (MinoTauro)",
     ),
     "alexnet": ModelEntry(
@@ -48,10 +56,12 @@ MODELS: dict[str, ModelEntry] = {
         f"{_MODELS}.resnet", "resnet152", "residual network of 50 bottlenecks", source="He et al. 2015, table 1"
     ),
     "dualnet": ModelEntry(
-        f"{_MODELS}.dualnet", "dualnet", "4 convolutions, 2 dense layers, to be cut in two",
+        f"{_MODELS}.dualnet",
+        "dualnet",
+        "4 convolutions, 2 dense layers, to be cut in two",
         source="Dziwulski 2017 (ADMM), with widths of its own",
     ),
-}  # fmt: skip
+}
 
 SEQUENTIAL = ("dualnet",)  # those that strategy admm can cut in two
 

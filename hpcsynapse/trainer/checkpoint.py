@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.files import sync_folder
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{9,})\.pt")
@@ -44,7 +46,10 @@ class Progress:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Replace a file of tensors in one step, and remove what one killed while writing it has left; raises OSError."""
+    """Replace a file of tensors in one step, and remove what one killed while writing it has left.
+
+    Raises OSError when the file could not be written; its name is the old file's then, or no file's.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,13 +58,23 @@ def write(path: Path, content: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        for left in path.parent.glob(f".{path.name}.*"):
-            left.unlink(missing_ok=True)
+        sync_folder(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         if isinstance(error, RuntimeError):  # what torch makes of a write that fails
             raise OSError(str(error.__context__ or error)) from error
         raise
+    remove(path.parent, f".{path.name}.*")
+
+
+def remove(folder: Path, pattern: str) -> None:
+    """Remove the files of a folder that match a pattern; what cannot be removed is named in a warning and stays."""
+    try:
+        for left in folder.glob(pattern):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s in %s cannot be removed: %s", pattern, folder, error.strerror or error)
 
 
 class Checkpoints:
@@ -77,21 +92,31 @@ class Checkpoints:
         return self._folder / f"step-{step:09d}.pt"
 
     def steps(self) -> list[int]:
-        """Return the steps that have a file, newest first."""
-        if not self._folder.is_dir():
+        """Return the steps that have a file, newest first; raises OSError for a folder that cannot be read."""
+        try:
+            names = [entry.name for entry in self._folder.iterdir()]
+        except FileNotFoundError:
             return []
-        found = (_NAME.fullmatch(entry.name) for entry in self._folder.iterdir())
+        found = (_NAME.fullmatch(name) for name in names)
         return sorted((int(match[1]) for match in found if match), reverse=True)
 
     def save(
-        self, model: Stateful, optimizer: Stateful, progress: Progress, about: dict[str, Any],
+        self,
+        model: Stateful,
+        optimizer: Stateful,
+        progress: Progress,
+        about: dict[str, Any],
         extra: Mapping[str, Any] | None = None,
-    ) -> Path:  # fmt: skip
+    ) -> Path | None:
         """Write a checkpoint of this step, then remove the oldest; raises TrainError when it cannot be written.
 
-        `extra` holds further entries, of a strategy's own.
+        `extra` holds further entries, of a strategy's own. A model that has diverged is not written, with a warning:
+        the newest checkpoint stays one from which a run can go on; None is returned then.
         """
         target = self.path(progress.step)
+        if name := not_finite(model):
+            _log.warning("no checkpoint of step %d: %s holds numbers that are not finite", progress.step, name)
+            return None
         content = {
             "format": FORMAT,
             "model": model.state_dict(),
@@ -102,37 +127,67 @@ class Checkpoints:
         }
         try:
             write(target, content)
-            self._prune()
         except OSError as error:
             raise TrainError(f"checkpoint {target} cannot be written: {error.strerror or error}") from error
+        self._prune()
         return target
 
     def _prune(self) -> None:
-        for step in self.steps()[self._keep :]:
-            self.path(step).unlink(missing_ok=True)
-        for left in self._folder.glob(".step-*.pt.*"):  # of a process killed while writing
-            left.unlink(missing_ok=True)
+        """Remove the oldest files; the new one is whole, so that no failure here is worth a run."""
+        try:
+            for step in self.steps()[self._keep :]:
+                remove(self._folder, self.path(step).name)
+        except OSError as error:
+            _log.warning("old checkpoints in %s cannot be removed: %s", self._folder, error.strerror or error)
+        remove(self._folder, ".step-*.pt.*")  # of a process killed while writing
 
     def newest(self) -> int | None:
-        """Return the step of the newest whole checkpoint; damaged ones are named in a warning and passed over."""
-        for step in self.steps():
-            reason = damage(self.path(step))
-            if reason is None:
-                return step
-            _log.warning("checkpoint %s is damaged (%s): trying the one before", self.path(step), reason)
+        """Return the step of the newest whole checkpoint; others are named in a warning and passed over.
+
+        Raises TrainError where files are there that cannot be read, and no other: beginning anew would write over them.
+        """
+        unread = ""
+        try:
+            for step in self.steps():
+                try:
+                    reason = damage(self.path(step))
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    unread = str(error.strerror or error)
+                    reason = f"cannot be read: {unread}"
+                if reason is None:
+                    return step
+                _log.warning("checkpoint %s %s; trying the one before", self.path(step), reason)
+        except OSError as error:
+            unread = str(error.strerror or error)
+        if unread:
+            raise TrainError(f"no checkpoint in {self._folder} can be read: {unread}")
         return None
 
-    def load(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-        """Put the state of a checkpoint into model and optimizer; raises TrainError when they do not fit it."""
+    def data(self, step: int) -> bytes:
+        """Return the bytes of a checkpoint; raises TrainError."""
+        try:
+            return self.path(step).read_bytes()
+        except OSError as error:
+            raise TrainError(f"checkpoint {self.path(step)} cannot be read: {error.strerror or error}") from error
+
+    def load(
+        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, data: bytes | None = None
+    ) -> Progress:
+        """Put the state of a checkpoint, whose bytes may be at hand, into model and optimizer.
+
+        Raises TrainError when they do not fit it.
+        """
         with self.fitting(step):
-            content = self.read(step)
+            content = self.parse(step, self.data(step) if data is None else data)
             model.load_state_dict(content["model"])
             optimizer.load_state_dict(content["optimizer"])
             return Progress(**content["progress"])
 
-    def read(self, step: int) -> dict[str, Any]:
-        """Return what a checkpoint holds; raises TrainError when another release wrote it in another way."""
-        content: dict[str, Any] = torch.load(self.path(step), map_location="cpu", weights_only=True)
+    def parse(self, step: int, data: bytes) -> dict[str, Any]:
+        """Return what a checkpoint's bytes hold; raises TrainError when another release wrote it in another way."""
+        content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:
             raise TrainError(f"checkpoint {self.path(step)}: format {content['format']} is not known to this release")
         return content
@@ -149,11 +204,39 @@ class Checkpoints:
             ) from error
 
 
+def not_finite(model: Stateful) -> str | None:
+    """Return the first parameter that holds an infinite number or NaN, or the first buffer with NaN; None for none.
+
+    Buffers may hold infinite numbers on purpose, as masks do. What is no module tells no parameter from a buffer.
+    """
+    parameters = {name for name, _ in model.named_parameters()} if isinstance(model, nn.Module) else set[str]()
+    for name, value in model.state_dict().items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            sound = value.isfinite() if name in parameters else ~value.isnan()
+            if not bool(sound.all()):
+                return name
+    return None
+
+
 def damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint file, or None: its check sums are computed, which torch does not do."""
+    """Return what is wrong with a checkpoint file, or None: its check sums are computed, which torch does not do.
+
+    Raises OSError for a file that cannot be read, which may be whole.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        return str(error) or type(error).__name__
-    return f"wrong check sum of {broken}" if broken else None
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+        return f"is damaged ({error or type(error).__name__})"
+    return f"is damaged (wrong check sum of {broken})" if broken else _unreadable(path)
+
+
+def _unreadable(path: Path) -> str | None:
+    """Return why a whole archive is no checkpoint, or None; the tensors stay in the file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - unpickling what is damaged raises anything
+        return f"is damaged ({str(error).partition(chr(10))[0] or type(error).__name__})"
+    return None if isinstance(content, dict) and "format" in content else "is no checkpoint of hpcsynapse"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,16 +61,32 @@ class StepClock:
         total = time.perf_counter() - self._begin
         sent, received = self.take_traffic()
         self._recorder.write(
-            step, epoch, self._begin + self._wall, phases["data"], phases["forward"], phases["backward"],
-            phases["communicate"], phases["update"], total, result.samples, self.loss, result.staleness,
-            sent, received,
-        )  # fmt: skip
+            step,
+            epoch,
+            self._begin + self._wall,
+            phases["data"],
+            phases["forward"],
+            phases["backward"],
+            phases["communicate"],
+            phases["update"],
+            total,
+            result.samples,
+            self.loss,
+            result.staleness,
+            sent,
+            received,
+        )
         for phase in phases:
             phases[phase] = 0.0
 
     def take_traffic(self) -> tuple[int, int]:
         """Return bytes sent and received since the last look, (0, 0) when it is too early for another one."""
         return (0, 0) if self._traffic is None else self._traffic.take()
+
+    def pause(self, cause: str) -> AbstractContextManager[None]:
+        """Mark what the training stops for, once all steps begun are done; the cause is one of timing.CAUSES."""
+        self.drain()
+        return self._recorder.pause(cause)
 
     def drain(self) -> None:
         """Wait for all steps begun and write their records."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.job.discovery import RankIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[Path, Cluster | None]:
 
     Raises TrainError for addresses or numbers that do not fit; exits with code 2 for wrong usage.
     """
-    parser = argparse.ArgumentParser(prog="python -m hpcsynapse.trainer.run", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m hpcsynapse.job train", allow_abbrev=False)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--ps-hosts", "--ps_hosts", default="", metavar="HOST:PORT,...")
     parser.add_argument("--worker-hosts", "--worker_hosts", default="", metavar="HOST:PORT,...")
@@ -50,9 +52,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[Path, Cluster | None]:
             parser.error("--ps-hosts and --worker-hosts need --job-name and --task-index")
         return given.run_dir.resolve(), None
     cluster = Cluster(
-        servers=_addresses(given.ps_hosts), workers=_addresses(given.worker_hosts), job=given.job_name,
+        servers=_addresses(given.ps_hosts),
+        workers=_addresses(given.worker_hosts),
+        job=given.job_name,
         index=given.task_index,
-    )  # fmt: skip
+    )
     return given.run_dir.resolve(), cluster
 
 
@@ -67,3 +71,25 @@ def _is_address(text: str) -> bool:
 
 def _addresses(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.split(",") if word)
+
+
+def identity_of_worker(cluster: Cluster, environ: Mapping[str, str] = os.environ) -> RankIdentity:
+    """Return worker `task_index`; what the environment does not say follows from neighbours on the same host."""
+    hosts = [address.rpartition(":")[0] for address in cluster.workers]
+    own, names = hosts[cluster.index], list(dict.fromkeys(hosts))
+    neighbours = [index for index, host in enumerate(hosts) if host == own]
+    told = {
+        "RANK": cluster.index,
+        "WORLD_SIZE": len(hosts),
+        "LOCAL_RANK": neighbours.index(cluster.index),
+        "LOCAL_WORLD_SIZE": len(neighbours),
+        "NODE_RANK": names.index(own),
+        "HPCSYNAPSE_NODES": len(names),
+    }
+    found = RankIdentity.from_environ({**{key: str(value) for key, value in told.items()}, **environ})
+    if (found.rank, found.world_size) != (cluster.index, len(hosts)):
+        raise TrainError(
+            f"--task-index {cluster.index} of {len(hosts)} workers, but the environment says "
+            f"RANK={found.rank} of WORLD_SIZE={found.world_size}"
+        )
+    return found

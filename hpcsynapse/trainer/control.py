@@ -6,25 +6,29 @@ import signal
 import time
 from types import FrameType
 
+from hpcsynapse.loops.control_points import ControlPoints
 from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.reporter import Reporter
 
-_LONGEST = 1000  # steps
 _SECONDS = 1.0
+_LOOKS_A_SECOND = 100  # at one file, by all ranks together
+_SAVE, _STOP = 1, 2  # what ranks wish; who stops saves anyway
 
 
 class Control:
     """Decides at control points, all ranks alike, whether the run goes on.
 
     A signal (SIGTERM, SIGUSR1) on any rank or the stop file seen by rank 0 only raises a flag; the flag travels by
-    a maximum over ranks. In the same exchange rank 0 says after how many steps the next point comes.
+    a maximum over ranks. So does rank 0's word that `save_every` seconds (0: never) have passed since the last
+    checkpoint: then `save_is_due`.
     """
 
-    def __init__(self, engine: Engine, reporter: Reporter) -> None:
+    def __init__(self, engine: Engine, reporter: Reporter, save_every: float = 0.0) -> None:
         self._engine, self._reporter = engine, reporter
+        self._save_every, self._saved_at, self.save_is_due = save_every, time.monotonic(), False
         self._signal = 0
-        self._interval, self._left = 1, 1
-        self._last = time.monotonic()
+        self._points = ControlPoints(engine.rank, lambda values: engine.reduce(values, "max"))
+        self._looked = time.monotonic()
 
     def install(self) -> None:
         """Take over SIGTERM and SIGUSR1."""
@@ -41,25 +45,32 @@ class Control:
             return f"{signal.Signals(self._signal).name} received by rank {self._engine.rank}"
         return "stop requested" if self._reporter.stop_requested else "stop requested on another rank"
 
+    def wants_to_stop(self) -> bool:
+        """Tell whether this rank knows of a wish to stop, looking for the file itself where no exchange tells of it.
+
+        It looks once a second, of many ranks more rarely: all look at one file.
+        """
+        now = time.monotonic()
+        if now - self._looked > max(_SECONDS, self._engine.size / _LOOKS_A_SECOND):
+            self._looked = now
+            self._reporter.look()
+        return bool(self._signal) or self._reporter.stop_requested
+
     def stop_after_step(self) -> bool:
         """Count a step; at a control point exchange flags, and return whether all ranks stop now."""
-        self._left -= 1
-        return self._left <= 0 and self.agree()
+        return self._points.due() and self.agree()
 
     def agree(self) -> bool:
         """Exchange flags now; every rank calls it at the same step."""
-        wants = float(bool(self._signal) or self._reporter.stop_requested)
-        chosen = float(self._choose()) if self._engine.rank == 0 else 0.0
-        stop, interval = self._engine.reduce([wants, chosen], "max")
-        self._interval = self._left = int(interval)
-        return bool(stop)
+        wish = _STOP if self._signal or self._reporter.stop_requested else 0
+        agreed = self._points.agree(wish or (_SAVE if self._is_time_to_save() else 0))
+        self.save_is_due = agreed == _SAVE
+        return agreed == _STOP
 
-    def _choose(self) -> int:
-        now = time.monotonic()
-        passed = self._interval - max(self._left, 0)
-        if passed < 1:
-            return self._interval
-        per_step = (now - self._last) / passed
-        self._last = now
-        # A growth of at most 8 forgives a first step that was timed too short.
-        return max(1, min(_LONGEST, 8 * self._interval, round(_SECONDS / max(per_step, 1e-9))))
+    def saved(self) -> None:
+        """Note that a checkpoint was written, or that steps begin."""
+        self._saved_at, self.save_is_due = time.monotonic(), False
+
+    def _is_time_to_save(self) -> bool:
+        passed = time.monotonic() - self._saved_at
+        return self._engine.rank == 0 and 0 < self._save_every <= passed

@@ -91,7 +91,17 @@ class CudaClock(StepClock):
             return
         self.loss = float(result.loss[0])
         self._recorder.write(
-            step.step, step.epoch, self._anchor_wall, phases["data"], phases["forward"], phases["backward"],
-            phases["communicate"], phases["update"], step.begin.elapsed_time(end) / 1e3, result.samples, self.loss,
-            result.staleness, *self.take_traffic(),
-        )  # fmt: skip
+            step.step,
+            step.epoch,
+            self._anchor_wall,
+            phases["data"],
+            phases["forward"],
+            phases["backward"],
+            phases["communicate"],
+            phases["update"],
+            step.begin.elapsed_time(end) / 1e3,
+            result.samples,
+            self.loss,
+            result.staleness,
+            *self.take_traffic(),
+        )

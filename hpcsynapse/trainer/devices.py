@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.spec import JobSpec
-from hpcsynapse.trainer.identity import Identity
+from hpcsynapse.job.discovery import RankIdentity
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.units import counted
 
-_log = logging.getLogger(__name__)
 
-
-def choose(spec: JobSpec, identity: Identity, environ: Mapping[str, str] = os.environ) -> torch.device:
+def choose(spec: JobSpec, identity: RankIdentity, environ: Mapping[str, str] = os.environ) -> torch.device:
     """Return the CPU, or the CUDA device that the launcher pinned this rank to.
 
     One visible device is the rank's own; HPCSYNAPSE_DEVICE_INDEX says which of several; else the local rank does.
+    Raises TrainError where a GPU was asked for and torch finds none: an allocation is not spent on the CPU unasked.
     """
-    if not spec.resources.gpus or spec.launch.emulate:
+    wanted = spec.train.device == "cuda" or (spec.train.device == "auto" and spec.resources.gpus)
+    if not wanted or spec.launch.emulate:
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        _log.warning("resources.gpus = %d, but torch finds no CUDA device: computing on the CPU", spec.resources.gpus)
-        return torch.device("cpu")
+        built = torch.version.cuda or torch.version.hip
+        why = "its driver or the grant of the queue is missing" if built else "it is a build for CPUs"
+        raise TrainError(
+            f"{counted(spec.resources.gpus, 'GPU')} on each node asked for, but torch {torch.__version__} finds none "
+            f"on {platform.node()}: {why}; to compute on the CPU all the same, say --device cpu"
+        )
     count = torch.cuda.device_count()
     text = environ.get("HPCSYNAPSE_DEVICE_INDEX", "")
     index = int(text) if text.isdecimal() else identity.local_rank % count
@@ -33,6 +38,17 @@ def choose(spec: JobSpec, identity: Identity, environ: Mapping[str, str] = os.en
         raise TrainError(f"HPCSYNAPSE_DEVICE_INDEX={index}, but torch sees {count} CUDA devices")
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+def libraries(device: torch.device) -> dict[str, str]:
+    """Return the versions of what computes and exchanges on a CUDA device; nothing for the CPU."""
+    if device.type != "cuda":
+        return {}
+    found = {"cuda": torch.version.cuda or torch.version.hip or ""}
+    if torch.distributed.is_available() and torch.distributed.is_nccl_available():
+        nccl: Any = torch.cuda.nccl
+        found["nccl"] = ".".join(map(str, nccl.version()))
+    return found
 
 
 def describe(device: torch.device) -> str:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from hpcsynapse.runs.states import RunState
+from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.control import Control
 from hpcsynapse.trainer.data.base import Data
 from hpcsynapse.trainer.data.batches import to_device
-from hpcsynapse.trainer.data.feed import Feed
+from hpcsynapse.trainer.data.loader import BatchLoader
 from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.optim import Schedule
 from hpcsynapse.trainer.randomness import StepSeeds
 from hpcsynapse.trainer.reporter import Reporter
 from hpcsynapse.trainer.strategies.base import Strategy
+from hpcsynapse.trainer.validation import validate
 from hpcsynapse.trainer.watchdog import Watchdog
-from hpcsynapse.training import TrainSpec
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +37,7 @@ class Loop:
     strategy: Strategy
     data: Data
     shards: Shards
-    feed: Feed
+    loader: BatchLoader
     device: torch.device
     clock: StepClock
     checkpoints: Checkpoints
@@ -62,23 +66,28 @@ class Loop:
         """Train to the end or to a stop; returns the final state, FINISHED or STOPPED."""
         self.reporter.steps, self.reporter.global_batch = self.total, self.global_batch
         self.reporter.step, self.reporter.epoch = self.progress.step, self.progress.epoch
-        self.reporter.about(epochs=-(-self.total // self.shards.steps))
-        self._enter("TRAINING")
+        self.reporter.about(epochs=-(-self.total // self.shards.steps), steps_per_epoch=self.shards.steps)
+        self._validate_what_was_saved()
+        self._enter(RunState.TRAINING)
         self._begin_feed()
+        self.control.saved()
         while self.progress.step < self.total:
-            if self._epoch():
-                self._save()
-                return "STOPPED"
-            self._after_epoch()
-        self._enter("TRAINING")
+            began, first = time.monotonic(), self.progress.step
+            stop = self._epoch()
+            rate = (self.progress.step - first) * self.global_batch / max(time.monotonic() - began, 1e-9)
+            if stop or self._after_epoch(rate):
+                self._save_anew()
+                return RunState.STOPPED
+        self._enter(RunState.TRAINING)
         if self.strategy.finish(self.watchdog.tick):
             self._saved = self._validated = -1
         self.reporter.active = self.strategy.chief
+        if self.train.checkpoint_every or self.train.checkpoint_seconds:
+            self._save_anew()
         if self._validated != self.progress.step:
             self._validate()
-        if self.train.checkpoint_every and self._saved != self.progress.step:
-            self._save()
-        return "FINISHED"
+        left = self.strategy.chief and self._validates and self._validated != self.progress.step
+        return RunState.STOPPED if left else RunState.FINISHED
 
     def _epoch(self) -> bool:
         """Train to the end of the epoch or of the run; returns whether a stop was agreed on."""
@@ -89,7 +98,7 @@ class Loop:
         while position < self.shards.steps:
             clock.begin()
             step = progress.step
-            inputs, targets = self.feed.take()
+            inputs, targets = self.loader.take()
             self._seeds.apply(step)
             inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
             reporter.lr = self._schedule.apply(optimizer, step)
@@ -107,6 +116,9 @@ class Loop:
                 return True
             if progress.step >= self.total:
                 break
+            if self.control.save_is_due and position < self.shards.steps:
+                self._save()
+                self._enter(RunState.TRAINING)
         return False
 
     def _position(self) -> int:
@@ -115,35 +127,68 @@ class Loop:
 
     def _begin_feed(self) -> None:
         epochs, position = divmod(self._position(), self.shards.steps)
-        self.feed.begin(self.shards.tasks(self.progress.epoch + epochs, position, self.progress.step, self.total))
+        self.loader.begin(self.shards.tasks(self.progress.epoch + epochs, position, self.progress.step, self.total))
 
-    def _after_epoch(self) -> None:
-        progress, train = self.progress, self.train
+    def _after_epoch(self, rate: float) -> bool:
+        """End an epoch; returns whether a stop was agreed on. Saved first: a validation may last, and be cut short."""
+        progress, train, stop = self.progress, self.train, False
         beyond = progress.samples // self.global_batch - self.shards.steps  # steps of the next epoch, made by others
         if beyond >= 0:
             self.strategy.after_epoch()
             progress.epoch, progress.samples = progress.epoch + 1, beyond * self.global_batch
             self.reporter.epoch = progress.epoch
-            if train.validate_every and not progress.epoch % train.validate_every:
-                self._validate()
             if train.checkpoint_every and not progress.epoch % train.checkpoint_every:
                 self._save()
-        self._enter("TRAINING")
+            if self._is_to_be_validated():
+                self._validate()
+                stop = self.control.agree() and progress.step < self.total
+            self.reporter.tell_epoch(rate, self.metrics if self._validated == progress.step else {})
+        self._enter(RunState.TRAINING)
+        return stop
+
+    @property
+    def _validates(self) -> bool:
+        return self.data.validation is not None and bool(self.train.validate_every)
+
+    def _is_to_be_validated(self) -> bool:
+        return self._validates and not self.progress.epoch % self.train.validate_every
+
+    def _validate_what_was_saved(self) -> None:
+        """Validate the state that was taken up, where its run was ended after saving it and before its validation."""
+        progress = self.progress
+        if self.strategy.lockstep != "world" or not progress.step or progress.samples or not self._is_to_be_validated():
+            return
+        owed = self.reporter.active and not self.reporter.has_metrics(progress.step)
+        if self.strategy.engine.reduce([float(owed)], "max")[0]:
+            self._validate()
 
     def _validate(self) -> None:
-        if self.data.validation is None or not self.train.validate_every:
+        if not self._validates:
             return
-        self._enter("EVALUATING")
-        found = self.strategy.evaluate(self.data.validation, self.device, self.watchdog.tick)
-        self._validated = self.progress.step
-        if found is not None:
-            self.metrics = found
-            self.reporter.metrics(found, self.progress.step * self.global_batch)
+        with self.clock.pause("validation"):
+            self._enter(RunState.EVALUATING)
+            evaluate = partial(self.strategy.evaluate, device=self.device, alive=self._stop_in_validation)
+            found = validate(evaluate, self.data, self.train.validate_train)
+            if found is not None:
+                self._validated = self.progress.step
+                self.metrics = found.metrics
+                self.reporter.metrics(found.metrics, self.progress.step * self.global_batch, found.counts)
+
+    def _stop_in_validation(self) -> bool:
+        self.watchdog.tick()
+        return self.control.wants_to_stop()
+
+    def _save_anew(self) -> None:
+        """Save, unless this very state was saved already."""
+        if self._saved != self.progress.step:
+            self._save()
 
     def _save(self) -> None:
-        self._enter("SAVING")
-        self.strategy.save(self.checkpoints, self.progress, self._about())
-        self._saved = self.progress.step
+        with self.clock.pause("checkpoint"):
+            self._enter(RunState.SAVING)
+            self.strategy.save(self.checkpoints, self.progress, self._about())
+            self._saved = self.progress.step
+        self.control.saved()
 
     def _about(self) -> dict[str, Any]:
         schedule = {"lr": self._schedule.rate(self.progress.step)}

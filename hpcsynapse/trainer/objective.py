@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.trainer.data.base import Dataset, Indices
-from hpcsynapse.trainer.data.batches import to_device
-from hpcsynapse.trainer.data.sharding import chunk
-from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.usercode import where
 
 
 class Objective:
     """Loss and metrics of a model.
 
-    A model without its own loss is given cross entropy and accuracy where targets are whole numbers (labels), else the
-    mean squared error; one with a loss, but without metrics, is told by its loss alone.
+    A model without its own loss is given cross entropy where targets are whole numbers (labels), else the mean squared
+    error; one with a loss, but without metrics, is told by its loss alone.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -43,55 +38,26 @@ class Objective:
         return functional.cross_entropy(output, target)
 
     def metrics(self, output: Any, target: Any) -> dict[str, float]:
-        """Return the means over a batch of what is reported beside the loss; raises TrainError as `loss` does."""
-        if self._metrics is not None:
-            return self._own_metrics(output, target)
-        if self._loss is not None or target.is_floating_point():
+        """Return the model's own metrics of a batch, means over it; raises TrainError as `loss` does."""
+        if self._metrics is None:
             return {}
-        return {"accuracy": float((output.argmax(dim=1) == target).double().mean())}
-
-    def _own_metrics(self, output: Any, target: Any) -> dict[str, float]:
-        found = self._metrics(output, target) if self._metrics is not None else {}
+        found = self._metrics(output, target)
         try:
             return {str(name): float(value) for name, value in dict(found).items()}
         except (TypeError, ValueError, RuntimeError) as error:
             source = f"metrics(output, target){where(self._metrics)}"
             raise TrainError(f"{source} must return a dict of numbers, not {found!r:.100}: {error}") from None
 
+    def counted(self, output: Any, target: Any, means: Mapping[str, float]) -> str:
+        """Tell what can be counted one by one: labels of `classes`, `numbers`, or nothing, an empty text.
 
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    objective: Objective,
-    data: Dataset,
-    batch: int,
-    engine: Engine,
-    device: torch.device,
-    progress: Callable[[], None],
-) -> dict[str, float]:
-    """Return loss and metrics over a data set shared out over the ranks, every sample counted exactly once.
-
-    The model is in eval mode meanwhile; `progress` is called after every batch. Raises TrainError when
-    ranks report different metrics.
-    """
-    was_training = model.training
-    model.eval()
-    own = chunk(len(data), engine.rank, engine.size)
-    sums: dict[str, float] = {}
-    # A rank without samples looks at one with weight 0: it must know the names of the metrics.
-    for first in range(own.start, own.stop, batch) if own else (0,):
-        indices: Indices = torch.arange(first, min(first + batch, own.stop) if own else 1).numpy()
-        inputs, targets = (to_device(part, device) for part in data.batch(indices))
-        output = model(inputs)
-        weight = len(indices) if own else 0
-        found = {"loss": float(objective.loss(output, targets)), **objective.metrics(output, targets)}
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + weight * value if weight else 0.0
-        progress()
-    model.train(was_training)
-    names = sorted(sums)
-    most, least = engine.reduce([len(names), -len(names)], "max")
-    if most != -least:
-        raise TrainError(f"ranks report different numbers of metrics; this one has {', '.join(names)}")
-    count, *totals = engine.reduce([len(own), *(sums[name] for name in names)])
-    return {name: total / count for name, total in zip(names, totals, strict=True)}
+        `means` are the metrics of the batch. Outputs of a model with a loss of its own can mean anything: they are
+        classes only where its own metrics know an accuracy.
+        """
+        if not isinstance(output, Tensor) or not isinstance(target, Tensor):
+            return ""
+        if target.is_floating_point():
+            return "numbers" if self._loss is None and output.shape == target.shape and target.numel() else ""
+        known = self._loss is None or "accuracy" in means
+        of_labels = output.dim() > 1 and (output.shape[0], *output.shape[2:]) == tuple(target.shape)
+        return "classes" if known and of_labels and output.shape[1] > 1 and output.is_floating_point() else ""

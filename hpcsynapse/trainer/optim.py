@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.training import TrainSpec
+from hpcsynapse.spec.training import TrainSpec
 
 
 def make_optimizer(

@@ -6,13 +6,18 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from hpcsynapse.rundir import RunDirectory, write_json
+from hpcsynapse.files import is_there, write_json
+from hpcsynapse.runs.class_counts import ClassCounts
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.states import RunState
 from hpcsynapse.trainer.tensorboard import Scalars
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 1.0  # seconds between looks at the stop file, and at least between two status files
+_TOLD = ("accuracy", "mae", "psnr")  # of the metrics, in the line of an epoch
 
 
 class Reporter:
@@ -25,7 +30,7 @@ class Reporter:
     def __init__(self, run: RunDirectory, active: bool, **about: Any) -> None:
         self._run = run
         self.active = self.listens = active
-        self._status: dict[str, Any] = {"state": "SETUP", **about}
+        self._status: dict[str, Any] = {"state": RunState.SETUP, **about}
         self._lock = threading.Lock()
         self._done = threading.Event()
         self.stop_requested = False
@@ -37,7 +42,7 @@ class Reporter:
 
     def start(self) -> None:
         """Say SETUP and begin to watch."""
-        self.state("SETUP")
+        self.state(RunState.SETUP)
         self._thread.start()
 
     def about(self, **facts: Any) -> None:
@@ -49,7 +54,7 @@ class Reporter:
         if not self.active:
             return
         self._status["state"] = name
-        if name != "TRAINING":
+        if name != RunState.TRAINING:
             self._status["eta_s"] = None
         if reason:
             self._status["reason"] = reason
@@ -60,19 +65,34 @@ class Reporter:
         except OSError as error:
             _log.warning("history cannot be written: %s", error)
 
-    def metrics(self, values: dict[str, float], samples: int) -> None:
+    def metrics(self, values: dict[str, float], samples: int, counts: ClassCounts | None = None) -> None:
         """Keep validation results in the status, in the run's learning curve, and write them for TensorBoard.
 
-        `samples` are those that all ranks have trained on so far.
+        `samples` are those that all ranks have trained on so far. Counts by class replace those of the validation
+        before.
         """
         self.about(metrics=values)
         if self.active:
             try:
                 self._run.append_metrics(self.step, self.epoch, samples, values)
+                if counts is not None:
+                    self._run.write_class_counts(self.step, self.epoch, samples, counts)
             except OSError as error:
                 _log.warning("learning curve cannot be written: %s", error)
-        if self.scalars is not None:
-            self.scalars.add("validation", values, self.step)
+        self._draw("validation", values, self.step)
+
+    def tell_epoch(self, rate: float, metrics: Mapping[str, float]) -> None:
+        """Print one line about an epoch that is over, with the metrics of its validation.
+
+        `rate` is in samples of all ranks a second, without validation.
+        """
+        if not self.active:
+            return
+        told = [f"epoch {self.epoch}/{self._status.get('epochs', '?')}", f"step {self.step}/{self.steps}"]
+        if math.isfinite(self.loss):
+            told.append(f"loss {self.loss:.4f}")
+        told += [f"{name} {value:.4f}" for name, value in metrics.items() if name in _TOLD]
+        _log.info("%s  %.0f samples/s", "  ".join(told), rate)
 
     def close(self) -> None:
         """End the thread."""
@@ -82,28 +102,51 @@ class Reporter:
         if self.scalars is not None:
             self.scalars.close()
 
+    def has_metrics(self, step: int) -> bool:
+        """Tell whether the learning curve has a point at a step."""
+        return any(record.get("step") == step for record in self._run.read_metrics())
+
+    def look(self) -> bool:
+        """Look for the stop file now; return whether it has been seen. An error of the file system is looked past."""
+        self.stop_requested = self.stop_requested or is_there(self._run.stop)
+        return self.stop_requested
+
+    def _draw(self, group: str, values: dict[str, float], step: int) -> None:
+        """Write for TensorBoard, which is given up at the first error: training must not end of it."""
+        if self.scalars is None:
+            return
+        try:
+            self.scalars.add(group, values, step)
+        except (OSError, RuntimeError, ValueError) as error:
+            _log.warning("nothing more is written for TensorBoard: %s", error)
+            self.scalars = None
+
     def _watch(self) -> None:
         written = self.step
         while not self._done.wait(_INTERVAL):
             if self.listens:
-                self.stop_requested = self.stop_requested or self._run.stop.exists()
+                self.look()
             now, step = time.monotonic(), self.step
             # No step since the last file, or none yet since the window began anew after a validation.
-            if not self.active or step in (written, self._window[1]) or self._status["state"] != "TRAINING":
+            if not self.active or step in (written, self._window[1]) or self._status["state"] != RunState.TRAINING:
                 continue
             rate = (step - self._window[1]) * self.global_batch / max(now - self._window[0], 1e-9)
             self._window, written = (now, step), step
             self.about(samples_per_s=rate, eta_s=(self.steps - step) * self.global_batch / rate if rate else None)
             self._write()
-            if self.scalars is not None:
-                self.scalars.add("train", {"loss": self.loss, "lr": self.lr, "samples_per_s": rate}, step)
+            self._draw("train", {"loss": self.loss, "lr": self.lr, "samples_per_s": rate}, step)
 
     def _write(self) -> None:
         with self._lock:
             status = {
-                **self._status, "time": time.time(), "step": self.step, "steps": self.steps, "epoch": self.epoch,
-                "loss": _known(self.loss), "lr": _known(self.lr),
-            }  # fmt: skip
+                **self._status,
+                "time": time.time(),
+                "step": self.step,
+                "steps": self.steps,
+                "epoch": self.epoch,
+                "loss": _known(self.loss),
+                "lr": _known(self.lr),
+            }
             try:
                 write_json(self._run.status, status)
             except OSError as error:

@@ -1,27 +1,32 @@
-"""The entry point in the job: `python -m hpcsynapse.trainer.run RUN_DIR` runs one rank of a run's training."""
+"""The entry point in the job: `python -m hpcsynapse.job train RUN_DIR` runs one rank of a run's training."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.spec import JobSpec
+from hpcsynapse.errors import OverError
+from hpcsynapse.job.discovery import RankIdentity
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.states import RunState
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.timing import StepRecorder
 from hpcsynapse.trainer import data, devices, engines, models, optim, strategies, tracebacks
 from hpcsynapse.trainer.checkpoint import Checkpoints
 from hpcsynapse.trainer.clock import StepClock
-from hpcsynapse.trainer.cluster import Cluster, parse_arguments
+from hpcsynapse.trainer.cluster import Cluster, identity_of_worker, parse_arguments
 from hpcsynapse.trainer.control import Control
 from hpcsynapse.trainer.data import staging
 from hpcsynapse.trainer.data.base import Data
-from hpcsynapse.trainer.data.feed import Feed
+from hpcsynapse.trainer.data.loader import BatchLoader
 from hpcsynapse.trainer.data.sharding import Shards
-from hpcsynapse.trainer.identity import Identity
+from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.loop import Loop
 from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.randomness import seed_all
@@ -30,12 +35,11 @@ from hpcsynapse.trainer.strategies.base import Strategy
 from hpcsynapse.trainer.tensorboard import Scalars
 from hpcsynapse.trainer.traffic import Traffic
 from hpcsynapse.trainer.watchdog import Watchdog
-from hpcsynapse.training import TrainSpec
 
 _log = logging.getLogger(__name__)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """Train one rank, or serve parameters; returns 0 when the run finished or was stopped on request.
 
     A failure is printed with its traceback and ends the process at once with code 1: an orderly exit would wait
@@ -43,22 +47,25 @@ def main(arguments: list[str] | None = None) -> int:
     """
     reporter: Reporter | None = None
     try:
-        path, cluster = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        path, cluster = parse_arguments(arguments)
         run = RunDirectory(path)
         if cluster is not None and cluster.job == "ps":
             _log_as(f"ps {cluster.index}")
             return _serve(run, cluster)
-        identity = Identity.from_environ() if cluster is None else Identity.of_worker(cluster)
+        identity = RankIdentity.from_environ() if cluster is None else identity_of_worker(cluster)
         _log_as(f"rank {identity.rank}")
         spec = run.load_spec()
         reporter = Reporter(run, identity.rank == 0, attempt=os.environ.get("HPCSYNAPSE_ATTEMPT", "0"))
         _train(run, spec, identity, cluster, reporter)
+    except OverError as error:
+        _log.info("%s: nothing is left to do", error)
+        return 0
     except BaseException as error:
         if isinstance(error, SystemExit) and reporter is None:  # wrong usage, which argparse has told
             raise
         print(tracebacks.render(error), end="", file=sys.stderr, flush=True)
         if reporter is not None:
-            reporter.state("FAILED", tracebacks.describe(error))
+            reporter.state(RunState.FAILED, tracebacks.describe(error))
         _leave(1)
     return 0
 
@@ -76,59 +83,98 @@ def _serve(run: RunDirectory, cluster: Cluster) -> int:
 
 
 def _train(
-    run: RunDirectory, spec: JobSpec, identity: Identity, cluster: Cluster | None, reporter: Reporter
-) -> None:  # fmt: skip
+    run: RunDirectory, spec: JobSpec, identity: RankIdentity, cluster: Cluster | None, reporter: Reporter
+) -> None:
     spec = _resolve(spec, identity)
     launch, train = spec.launch, spec.train
-    watchdog = Watchdog(launch.start_limit, "starting", lambda reason: reporter.state("FAILED", reason))
-    watchdog.start()
-    reporter.start()
+    watchdog = _begin(reporter, launch.start_limit)
     _configure_torch(spec)
     device = devices.choose(spec, identity)
     dataset = _data(train, launch.start_limit, watchdog)
-    feed = Feed(dataset.train, train, identity.rank, device)  # forks, so before the engine
+    loader = BatchLoader(dataset.train, train, identity.rank, device)  # forks, so before the engine
     strategy = _strategy(run, spec, identity, cluster, device, watchdog)
     engine = strategy.engine
-    control = Control(engine, reporter)
-    control.install()  # after the engine: MPI sets handlers of its own
-    reporter.listens = engine.rank == 0
-
-    mode = dataset.sharding if train.sharding == "auto" else train.sharding
-    number, shares = strategy.share
-    shards = Shards(len(dataset.train), train.batch, rank=number, ranks=shares, seed=train.seed, mode=mode)
+    control = _control(engine, reporter, train.checkpoint_seconds)
+    shards = _shards(dataset, train, strategy)
     watchdog.expect("building the model", launch.start_limit)
     seed_all(train.seed)
     model = models.create(train.model, train.model_args, dataset.shape, dataset.classes).to(device)
-    facts = {
-        "strategy": train.strategy, "engine": strategy.transport or engine.name, "controller": engine.controller,
-        "model": train.model, "data": train.data, "optimizer": train.optimizer, "batch_per_rank": train.batch,
-        "global_batch": train.batch * shares, "threads": spec.threads,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()), "steps_per_epoch": shards.steps,
-        "world_size": identity.world_size, "exchange": spec.label,
-    }  # fmt: skip
-    reporter.about(**facts)
-    with _recorder(run, spec, strategy, model, device, facts) as recorder:
+    about = _description(spec, strategy, model, shards.steps, identity.world_size)
+    reporter.about(**about)
+    with _recorder(run, spec, strategy, model, device, about) as recorder:
         clock = _clock(recorder, device, identity, strategy)
         optimizer = optim.make_optimizer(train, model.parameters())
         strategy.prepare(model, optimizer, Objective(model), clock, train.clip_norm)
         if train.tensorboard and reporter.active:
             reporter.scalars = Scalars(run.tensorboard)
         loop = Loop(
-            train=train, strategy=strategy, data=dataset, shards=shards, feed=feed, device=device, clock=clock,
-            checkpoints=Checkpoints(run.checkpoints, train.keep_checkpoints), reporter=reporter, control=control,
-            watchdog=watchdog, wait_limit=launch.wait_limit,
-        )  # fmt: skip
+            train=train,
+            strategy=strategy,
+            data=dataset,
+            shards=shards,
+            loader=loader,
+            device=device,
+            clock=clock,
+            checkpoints=Checkpoints(run.checkpoints, train.keep_checkpoints),
+            reporter=reporter,
+            control=control,
+            watchdog=watchdog,
+            wait_limit=launch.wait_limit,
+        )
         watchdog.expect("taking up the newest state", launch.start_limit)
         loop.resume()
         state = loop.run()
         watchdog.expect("leaving", launch.wait_limit)
-        feed.close()
+        loader.close()
         strategy.close()
         engine.close()
     result = {"result": loop.metrics} if loop.metrics else {}
-    reporter.state(state, control.reason if state == "STOPPED" else "", **result)
+    reporter.state(state, control.reason if state == RunState.STOPPED else "", **result)
     reporter.close()
     watchdog.stop()
+
+
+def _begin(reporter: Reporter, limit: float) -> Watchdog:
+    watchdog = Watchdog(limit, "starting", lambda reason: reporter.state(RunState.FAILED, reason))
+    watchdog.start()
+    reporter.start()
+    return watchdog
+
+
+def _control(engine: Engine, reporter: Reporter, save_every: float) -> Control:
+    control = Control(engine, reporter, save_every)
+    control.install()  # after the engine: MPI sets handlers of its own
+    reporter.listens = engine.rank == 0
+    return control
+
+
+def _shards(dataset: Data, train: TrainSpec, strategy: Strategy) -> Shards:
+    """Return which samples this rank trains on."""
+    mode = dataset.sharding if train.sharding == "auto" else train.sharding
+    number, shares = strategy.share
+    return Shards(len(dataset.train), train.batch, rank=number, ranks=shares, seed=train.seed, mode=mode)
+
+
+def _description(
+    spec: JobSpec, strategy: Strategy, model: torch.nn.Module, steps: int, world_size: int
+) -> dict[str, Any]:
+    """Return what records and status say of the training; an epoch has so many steps."""
+    train, engine = spec.train, strategy.engine
+    return {
+        "strategy": train.strategy,
+        "engine": strategy.transport or engine.name,
+        "controller": engine.controller,
+        "model": train.model,
+        "data": train.data,
+        "optimizer": train.optimizer,
+        "batch_per_rank": train.batch,
+        "global_batch": train.batch * strategy.share[1],
+        "threads": spec.threads,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps_per_epoch": steps,
+        "world_size": world_size,
+        "exchange": spec.label,
+    }
 
 
 def _data(train: TrainSpec, limit: float, watchdog: Watchdog) -> Data:
@@ -142,9 +188,13 @@ def _data(train: TrainSpec, limit: float, watchdog: Watchdog) -> Data:
 
 
 def _strategy(
-    run: RunDirectory, spec: JobSpec, identity: Identity, cluster: Cluster | None, device: torch.device,
+    run: RunDirectory,
+    spec: JobSpec,
+    identity: RankIdentity,
+    cluster: Cluster | None,
+    device: torch.device,
     watchdog: Watchdog,
-) -> Strategy:  # fmt: skip
+) -> Strategy:
     """Return the strategy on its started engine: of the whole world, or of the ranks that it keeps in lock-step."""
     launch = spec.launch
     kind = strategies.strategy_class(spec.train.strategy)
@@ -152,8 +202,9 @@ def _strategy(
     name = spec.train.engine if kind.lockstep == "world" or group.world_size > 1 else "none"
     if kind.lockstep == "node":
         _meet_on_this_node(identity, cluster)
-    engine = engines.create("none" if spec.train.strategy == "single" else name, group, device, launch.start_limit,
-                            launch.wait_limit)  # fmt: skip
+    engine = engines.create(
+        "none" if spec.train.strategy == "single" else name, group, device, launch.start_limit, launch.wait_limit
+    )
     watchdog.expect(f"starting engine {engine.name}", launch.start_limit + 5)  # the engine names who is missing
     engine.start()
     strategy = kind(engine, spec, identity)
@@ -167,7 +218,7 @@ def _configure_torch(spec: JobSpec) -> None:
     torch.set_flush_denormal(True)  # late in a training, denormal numbers slow some CPUs down a hundredfold
 
 
-def _resolve(spec: JobSpec, identity: Identity) -> JobSpec:
+def _resolve(spec: JobSpec, identity: RankIdentity) -> JobSpec:
     """Decide what `auto` means; on submission it is resolved, here only for descriptions by hand."""
     train = spec.train
     if train.strategy == "auto":
@@ -175,7 +226,7 @@ def _resolve(spec: JobSpec, identity: Identity) -> JobSpec:
     return spec.with_("train", engine="ddp") if train.engine == "auto" else spec
 
 
-def _meet_on_this_node(identity: Identity, cluster: Cluster | None) -> None:
+def _meet_on_this_node(identity: RankIdentity, cluster: Cluster | None) -> None:
     """Let the ranks of a node meet at the port of the node's first worker."""
     first = identity.rank - identity.local_rank
     port = cluster.workers[first].rpartition(":")[2] if cluster else os.environ.get("MASTER_PORT", "")
@@ -183,9 +234,13 @@ def _meet_on_this_node(identity: Identity, cluster: Cluster | None) -> None:
 
 
 def _recorder(
-    run: RunDirectory, spec: JobSpec, strategy: Strategy, model: torch.nn.Module, device: torch.device,
+    run: RunDirectory,
+    spec: JobSpec,
+    strategy: Strategy,
+    model: torch.nn.Module,
+    device: torch.device,
     facts: dict[str, Any],
-) -> StepRecorder:  # fmt: skip
+) -> StepRecorder:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained)
     return StepRecorder(
@@ -199,11 +254,12 @@ def _recorder(
         traffic="tcp, to and from other hosts" if strategy.world.nodes > 1 else "tcp",
         device_name=devices.describe(device),
         torch=torch.__version__,
+        **devices.libraries(device),
         seed=spec.train.seed,
     )
 
 
-def _clock(recorder: StepRecorder, device: torch.device, identity: Identity, strategy: Strategy) -> StepClock:
+def _clock(recorder: StepRecorder, device: torch.device, identity: RankIdentity, strategy: Strategy) -> StepClock:
     several = identity.world_size > 1 or strategy.transport == "tcp"
     traffic = Traffic(between_hosts=identity.nodes > 1) if several else None
     if device.type != "cuda":
@@ -225,5 +281,7 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-if __name__ == "__main__":
-    _leave(main())
+def command(arguments: list[str]) -> NoReturn:
+    """Train one rank or serve parameters, as a process of its own, and end it with the exit code of `main`."""
+    sys.path.append(str(Path.cwd()))  # last: users' modules, none of which takes the place of one of Python's or ours
+    _leave(main(arguments))

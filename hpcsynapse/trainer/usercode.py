@@ -70,9 +70,12 @@ def _importer(package: str, folder: str) -> Callable[..., Any]:
     own: dict[str, bool] = {}
 
     def import_(
-        name: str, globals: Mapping[str, Any] | None = None, locals: Mapping[str, Any] | None = None,
-        fromlist: Sequence[str] | None = (), level: int = 0,
-    ) -> Any:  # fmt: skip
+        name: str,
+        globals: Mapping[str, Any] | None = None,
+        locals: Mapping[str, Any] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
         top = name.partition(".")[0]
         if level == 0 and top not in own:
             own[top] = _holds(folder, top)
@@ -120,7 +123,7 @@ class _Finder(MetaPathFinder):
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:  # fmt: skip
+    ) -> ModuleSpec | None:
         if not fullname.startswith(PREFIX):
             return None
         for folder in path or ():

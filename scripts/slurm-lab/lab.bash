@@ -1,4 +1,4 @@
-# Sourced by up, down, status and node: one lab's name, places and processes.
+# Sourced by up, down, status and node, and by the other labs: one lab's name, places, network and processes.
 # shellcheck shell=bash disable=SC2034  # what is set here is used by the scripts that source it
 #
 # LAB names the lab; several may live on one machine. The name shows in everything a lab makes:
@@ -8,7 +8,9 @@
 
 lab_folder=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-say() { printf 'slurm-lab: %s\n' "$*" >&2; }
+kind=${kind:-slurm-lab}  # of lab
+
+say() { printf '%s: %s\n' "$kind" "$*" >&2; }
 
 die() { say "$*"; exit 1; }
 
@@ -26,7 +28,7 @@ use_lab() {
   # A digit at the end would make node 1 of "lab2" and node 21 of "lab" one and the same.
   [[ $lab =~ ^[a-z]([a-z0-9]{0,7}[a-z])?$ ]] \
     || die "lab name \"$lab\": 1 to 9 of a-z and 0-9, beginning and ending with a letter"
-  run_folder=${TMPDIR:-/tmp}/slurm-lab-$lab
+  run_folder=${TMPDIR:-/tmp}/$kind-$lab
   bridge=$lab-br
   export SLURM_CONF=$run_folder/slurm.conf
 }
@@ -76,3 +78,70 @@ node_name() { echo "$lab$1"; }
 
 # Prints the value of one of the parameters that the lab was brought up with.
 parameter() { sed -n "s/^$1=//p" "$run_folder/parameters"; }
+
+# wait_until SECONDS COMMAND...: until the command succeeds; fails when the seconds are over.
+wait_until() {
+  local end=$((SECONDS + $1))
+  until "${@:2}"; do
+    [ "$SECONDS" -lt "$end" ] || return 1
+    sleep 0.05
+  done
+}
+
+# write_hosts NAME: names for the nodes, and NAME for the machine itself as they see it.
+write_hosts() {
+  local i
+  {
+    echo "127.0.0.1 localhost"
+    echo "$subnet.254 $1"
+    # The second form is what a program with an IPv6 socket looks up, torch's TCPStore among them.
+    for ((i = 1; i <= nodes; i++)); do printf '%s\n' "$subnet.$i $(node_name "$i")" "::ffff:$subnet.$i $(node_name "$i")"; done
+  } >"$run_folder/hosts"
+}
+
+# make_bridge X: sets subnet to the first 10.77.x from X on that no interface has, and takes it by making the bridge.
+# Port first_port + X must be free too: a slurmctld that was killed leaves it occupied for a moment.
+make_bridge() {
+  local x
+  # Labs that come up at the same moment take turns here, whatever their TMPDIR.
+  exec 8</run
+  flock 8
+  for ((x = $1; x < 255; x++)); do
+    # Not into grep -q: when that ends at its first match, ip dies of the closed pipe, and a taken subnet seems free.
+    if [[ $(ip -o -4 addr show) == *" 10.77.$x."* ]]; then continue; fi
+    if [ -n "$(ss -Hltn "sport = :$((first_port + x))")" ]; then continue; fi
+    subnet=10.77.$x
+    ip link add "$bridge" type bridge
+    ip addr add "$subnet.254/24" dev "$bridge"
+    ip link set "$bridge" up
+    exec 8<&-
+    return 0
+  done
+  die "all subnets 10.77.$1-254 are taken"
+}
+
+# make_link: the network of node $i, whose name is $node.
+make_link() {
+  local rate
+  rate=$(parameter rate)
+  [ ! -e "/run/netns/$node" ] || return 0
+  ip netns add "$node"
+  ip link add "$lab-v$i" type veth peer name eth0 netns "$node"
+  ip link set "$lab-v$i" master "$bridge" up
+  ip -n "$node" addr add "$(<"$run_folder/subnet").$i/24" dev eth0
+  ip -n "$node" link set lo up
+  ip -n "$node" link set eth0 up
+  [ -n "$rate" ] || return 0
+  # What the node sends is held at its eth0, what it receives at the bridge's end.
+  tc -n "$node" qdisc add dev eth0 root tbf rate "$rate" burst 70kb latency 50ms
+  tc qdisc add dev "$lab-v$i" root tbf rate "$rate" burst 70kb latency 50ms
+}
+
+remove_network() {
+  local space
+  for space in /run/netns/"$lab"[0-9]*; do
+    # Nodes end in digits alone; the veth pair goes with its namespace.
+    if [[ -e $space && ${space#/run/netns/"$lab"} =~ ^[0-9]+$ ]]; then ip netns del "${space##*/}"; fi
+  done
+  if [ -e "/sys/class/net/$bridge" ]; then ip link del "$bridge"; fi
+}

@@ -62,23 +62,42 @@ def describe(step: Step, index: int, number: int) -> dict[str, Any]:
 
     def named(value: str | None) -> str:
         text = to_macros(value) if value else "/dev/null"
-        known = {"jobid": number, "stepid": index, "process": index, "job_name": request.name or f"{HOST}.{number}",
-                 "step_name": request.step or index, "host": HOST, "user": os.environ.get("USER", "user")}  # fmt: skip
+        known = {
+            "jobid": number,
+            "stepid": index,
+            "process": index,
+            "job_name": request.name or f"{HOST}.{number}",
+            "step_name": request.step or index,
+            "host": HOST,
+            "user": os.environ.get("USER", "user"),
+        }
         for name, content in known.items():
             text = text.replace(f"$({name})", str(content))
         return text
 
     nodes = request.nodes or 1
     groups = [len(group) for group in request.geometry] or (
-        [request.tasks_per_node] * nodes if request.tasks_per_node
+        [request.tasks_per_node] * nodes
+        if request.tasks_per_node
         else [(request.tasks or 1) // nodes + (node < (request.tasks or 1) % nodes) for node in range(nodes)]
-    )  # fmt: skip
+    )
     return {
-        "id": f"{HOST}.{number}.{index}", "name": request.step or str(index), "job_name": request.name or "",
-        "state": "I", "ended": 0.0, "code": None, "pid": 0, "dependency": request.dependency, "tasks": groups,
-        "seconds": request.seconds or 3600, "initialdir": request.workdir or ".", "output": named(request.output),
-        "error": named(request.error), "environment": request.environment, "class": request.partition or "No_Class",
-    }  # fmt: skip
+        "id": f"{HOST}.{number}.{index}",
+        "name": request.step or str(index),
+        "job_name": request.name or "",
+        "state": "I",
+        "ended": 0.0,
+        "code": None,
+        "pid": 0,
+        "dependency": request.dependency,
+        "tasks": groups,
+        "seconds": request.seconds or 3600,
+        "initialdir": request.workdir or ".",
+        "output": named(request.output),
+        "error": named(request.error),
+        "environment": request.environment,
+        "class": request.partition or "No_Class",
+    }
 
 
 def start(number: int) -> None:
@@ -120,8 +139,15 @@ def run_step(job: dict[str, Any], step: dict[str, Any]) -> None:
             return
     folder = Path(job["cwd"], step["initialdir"])
     with (folder / step["output"]).open("ab") as out, (folder / step["error"]).open("ab") as err:
-        child = subprocess.Popen(["/bin/bash", job["script"]], cwd=folder, stdin=subprocess.DEVNULL, stdout=out,
-                                 stderr=err, env=environment(step, folder), start_new_session=True)  # fmt: skip
+        child = subprocess.Popen(
+            ["/bin/bash", job["script"]],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=environment(step, folder),
+            start_new_session=True,
+        )
         step["state"], step["pid"] = "R", child.pid
         save(job)
         step["state"] = watch(child, step)
@@ -149,10 +175,15 @@ def environment(step: dict[str, Any], folder: Path) -> dict[str, str]:
     file = state_folder() / f"hosts-{step['id']}"
     file.write_text("\n".join(hosts) + "\n")
     own = {
-        "LOADL_STEP_ID": step["id"], "LOADL_STEP_NAME": step["name"], "LOADL_JOB_NAME": step["job_name"],
-        "LOADL_TOTAL_TASKS": str(len(hosts)), "LOADL_HOSTFILE": str(file), "LOADL_STEP_INITDIR": str(folder),
-        "LOADL_STEP_CLASS": step["class"], "LOADLBATCH": "yes",
-    }  # fmt: skip
+        "LOADL_STEP_ID": step["id"],
+        "LOADL_STEP_NAME": step["name"],
+        "LOADL_JOB_NAME": step["job_name"],
+        "LOADL_TOTAL_TASKS": str(len(hosts)),
+        "LOADL_HOSTFILE": str(file),
+        "LOADL_STEP_INITDIR": str(folder),
+        "LOADL_STEP_CLASS": step["class"],
+        "LOADLBATCH": "yes",
+    }
     if len(hosts) <= 128:
         own["LOADL_PROCESSOR_LIST"] = " ".join(hosts)
     return {**os.environ, **step["environment"], **own}

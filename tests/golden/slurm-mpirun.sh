@@ -11,49 +11,82 @@
 
 # Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
 cd '/home/me/my project' || exit 1
-run_dir=/scratch/runs/slurm-mpirun
-started=$(date +%s.%N)
+hpcs_run_dir=/scratch/runs/slurm-mpirun
+hpcs_started=$(date +%s.%N)
+# At sites where jobs get nothing of the submitting shell, srun would pass nothing on to the ranks (srun(1)).
+export SLURM_EXPORT_ENV=ALL
+# It chose the cluster; in the job srun would ask slurmdbd for it, which nodes need not reach (srun(1), input environment).
+unset SLURM_CLUSTERS
 # Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
 unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
-hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -m hpcsynapse.hostlist "$SLURM_JOB_NODELIST")
-export HPCSYNAPSE_RUN_DIR="$run_dir"
+hpcs_hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -P -m hpcsynapse.job hostlist "$SLURM_JOB_NODELIST")
+hpcs_path=$PATH
+# Of several jobs that were queued for this run by mistake, only the first one may write here.
+hpcs_job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+if ! (set -C; printf '%s\n' "$hpcs_job" > "$hpcs_run_dir/.owner") 2> /dev/null; then
+  hpcs_owner=$(cat "$hpcs_run_dir/.owner" 2> /dev/null)
+  if [ -n "$hpcs_owner" ] && [ "$hpcs_owner" != "$hpcs_job" ]; then
+    echo "hpcsynapse: job $hpcs_job does nothing: this run belongs to job $hpcs_owner"
+    exit 1
+  fi
+fi
+export HPCSYNAPSE_RUN_DIR="$hpcs_run_dir"
 export HPCSYNAPSE_ATTEMPT="${SLURM_JOB_ID}.${SLURM_RESTART_COUNT:-0}"
-rm -f "$run_dir/exit.json" "$run_dir/status.json"  # of an earlier start
+rm -f "$hpcs_run_dir/exit.json" "$hpcs_run_dir/status.json" "$hpcs_run_dir"/.exit.json.*  # of an earlier start
 # A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
-if grep -qs '^signal ' "$run_dir/stop"; then rm -f "$run_dir/stop"; fi
+if grep -qs '^signal ' "$hpcs_run_dir/stop"; then rm -f "$hpcs_run_dir/stop"; fi
 
-# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it.
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it. Its space
+# is taken now, since the disk may be full by then, which is said where the run failed.
+hpcs_exit=$hpcs_run_dir/.exit.json.$$
+printf '%1000s\n' '' > "$hpcs_exit"
 finish() {
-  local code=$?
-  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s"}\n' \
-    "$code" "$started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${caught:-}" > "$run_dir/.exit.json.$$" &&
-    mv "$run_dir/.exit.json.$$" "$run_dir/exit.json"
+  local code=$? PATH=$hpcs_path disk=
+  if [ "$code" != 0 ]; then
+    disk=$(export LC_ALL=C; { printf '%4096s' '' > "$hpcs_exit.disk"; } 2>&1)
+    rm -f "$hpcs_exit.disk"
+    disk=${disk##*: } disk=${disk//[^A-Za-z -]/}
+  fi
+  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s", "disk": "%s"}\n' \
+    "$code" "$hpcs_started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${hpcs_caught:-}" "$disk" 1<> "$hpcs_exit" &&
+    mv "$hpcs_exit" "$hpcs_run_dir/exit.json"
   exit "$code"
 }
 trap finish EXIT
 
 export OMP_NUM_THREADS=1
 
-[ -n "$hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
-first_host=${hosts%%[[:space:]]*}
-export MASTER_ADDR="$first_host"
+[ -n "$hpcs_hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
+hpcs_first_host=${hpcs_hosts%%[[:space:]]*}
+export MASTER_ADDR="$hpcs_first_host"
 # Another host of the job, for the first one to see which of its interfaces leads there.
-last_host=${hosts##*[[:space:]]}
-export HPCSYNAPSE_PEER="$last_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -m hpcsynapse.ports "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+hpcs_last_host=${hpcs_hosts##*[[:space:]]}
+export HPCSYNAPSE_PEER="$hpcs_last_host"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
+hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-mpirun -np 4 --map-by ppr:2:node --bind-to none /opt/hpcsynapse/bin/python -m hpcsynapse.rank /scratch/runs/slurm-mpirun -- /opt/hpcsynapse/bin/python -m hpcsynapse.trainer.run /scratch/runs/slurm-mpirun &
-launcher=$!
-trap 'caught=TERM; kill -TERM "$launcher" 2>/dev/null' TERM INT
-trap 'echo "signal TERM before the time limit" > "$run_dir/stop"' TERM
-while wait "$launcher"; code=$?; kill -0 "$launcher" 2>/dev/null; do :; done
+mpirun -np 4 --map-by ppr:2:node --bind-to none /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/slurm-mpirun -- /opt/hpcsynapse/bin/python -P -m hpcsynapse.job train /scratch/runs/slurm-mpirun &
+hpcs_launcher=$!
+# Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
+trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
+trap 'echo "signal TERM before the time limit" > "$hpcs_run_dir/stop"' TERM
+while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
+  if [ -n "$hpcs_caught" ]; then
+    for ((hpcs_left = 140; hpcs_left; hpcs_left--)); do kill -0 "$hpcs_launcher" 2>/dev/null || break; sleep 0.1; done
+    kill -TERM "$hpcs_launcher" 2>/dev/null
+  fi
+done
 trap '' TERM INT
-if [ -z "${caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -m hpcsynapse.records /scratch/runs/slurm-mpirun/timings || echo "hpcsynapse: step records were not merged"
+if [ -z "${hpcs_caught:-}" ]; then
+  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/slurm-mpirun/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -m hpcsynapse.failure /scratch/runs/slurm-mpirun "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/slurm-mpirun "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+fi
+# Whether it was told to end because a job of higher priority needs its nodes: the queue says it no longer afterwards.
+if [ "$code" != 0 ] || [ -n "${hpcs_caught:-}" ] || grep -qs '"STOPPED"' "$hpcs_run_dir/status.json"; then
+  case $(timeout 5 squeue --noheader --jobs="$SLURM_JOB_ID" --Format=PreemptTime 2> /dev/null) in *[0-9]*) hpcs_caught=PREEMPTED ;; esac
 fi
 exit "$code"

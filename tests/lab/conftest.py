@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,30 +114,51 @@ def client_environment(name: str) -> dict[str, str]:
 
 def sweep_abandoned_labs() -> None:
     """Take down the labs of test sessions that were killed before they could."""
-    for folder in LAB_PARENT.glob("slurm-lab-t*x"):
-        owner = re.fullmatch(r"slurm-lab-t(\d+)x", folder.name)
-        if owner and not Path("/proc", owner[1]).exists():
-            subprocess.run([SCRIPTS / "down", "--lab", f"t{owner[1]}x"], env=client_environment(""), check=True)
+    for folder in LAB_PARENT.glob("slurm-lab-t*"):
+        owner = re.fullmatch(r"slurm-lab-(t(\d+)[xyz])", folder.name)
+        if owner and not Path("/proc", owner[2]).exists():
+            subprocess.run([SCRIPTS / "down", "--lab", owner[1]], env=client_environment(""), check=True)
 
 
-@pytest.fixture(scope="session")
-def slurm_lab() -> Iterator[SlurmLab]:
-    """Bring up a lab of 4 nodes with 4 GPUs each; its name has our pid, so that sessions never meet."""
+@contextmanager
+def lab_of(letter: str, nodes: int, gpus: int, *options: str) -> Iterator[SlurmLab]:
+    """Bring up a lab for as long as the block runs; its name has our pid, so that sessions never meet."""
     if reason := why_no_lab():
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     sweep_abandoned_labs()
-    env = client_environment(f"t{os.getpid()}x")
-    lab = SlurmLab(name=env["LAB"], conf=Path(env["SLURM_CONF"]), env=env)
+    env = client_environment(f"t{os.getpid()}{letter}")
+    lab = SlurmLab(name=env["LAB"], conf=Path(env["SLURM_CONF"]), env=env, nodes=nodes, gpus=gpus)
     try:
-        up = [SCRIPTS / "up", "--nodes", str(lab.nodes), "--gpus", str(lab.gpus)]
-        done = subprocess.run(up, env=env, capture_output=True, text=True, timeout=120)
+        up = [SCRIPTS / "up", "--nodes", str(nodes), "--gpus", str(gpus), *options]
+        done = subprocess.run(up, env=env, capture_output=True, text=True, timeout=180)
         if done.returncode != 0:
             pytest.fail(f"the Slurm lab did not come up:\n{done.stderr}", pytrace=False)
         yield lab
     finally:
         subprocess.run([SCRIPTS / "down"], env=env, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def slurm_lab() -> Iterator[SlurmLab]:
+    """A lab of 4 nodes with 4 GPUs each."""
+    with lab_of("x", 4, 4) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def other_cluster() -> Iterator[SlurmLab]:
+    """A second cluster, of one node without GPUs."""
+    with lab_of("y", 1, 0) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def confined_lab() -> Iterator[SlurmLab]:
+    """A lab whose tasks see the cores and GPUs of their job alone."""
+    with lab_of("z", 2, 4, "--confine") as lab:
+        yield lab
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """When a rank, a job script or the queue's memory fails: the first cause is named, and its exit code travels."""
 
+import re
 import subprocess
 import sys
 
@@ -24,9 +25,13 @@ def status_without_slurm(slurm_lab, tmp_path_factory):
     user = at_login(slurm_lab, tmp_path_factory.mktemp("without-slurm"))
     user.submit("--directive=--hold", "--name", "held", "--", "true")
     asking = subprocess.Popen(
-        [sys.executable, "-m", "hpcsynapse", "status"], cwd=user.folder,
-        env=user.env | {"SLURM_CONF": "/nowhere/slurm.conf"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "hpcsynapse", "status"],
+        cwd=user.folder,
+        env=user.env | {"SLURM_CONF": "/nowhere/slurm.conf"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     yield asking
     asking.kill()
     user.leave()
@@ -41,8 +46,9 @@ def on_two_nodes(slurm_lab):
 @pytest.mark.parametrize("launcher", ["srun", "mpirun", "torchrun"])
 def test_the_rank_that_failed_is_named_and_its_exit_code_travels(slurm_lab, user, launcher):
     user.script("give_up.py", GIVE_UP)
-    run, done = user.follow(*on_two_nodes(slurm_lab), "--launcher", launcher, "--name", "failed",
-                            "--", "python", "give_up.py")  # fmt: skip
+    run, done = user.follow(
+        *on_two_nodes(slurm_lab), "--launcher", launcher, "--name", "failed", "--", "python", "give_up.py"
+    )
     where = f"rank 2 on {slurm_lab.node_name(2)}"
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == f"FAILED  ({where}: exit code 3)"
@@ -64,9 +70,18 @@ def test_the_rank_that_failed_is_named_and_its_exit_code_travels(slurm_lab, user
 def test_a_killed_rank_is_named_though_all_others_lose_their_peer(slurm_lab, user, victim, reason):
     user.script("slow.py", SLOW_MODEL)
     run = user.submit(
-        *on_two_nodes(slurm_lab), "--model", "slow:Slow", "--engine", "ddp", "--batch", "8", "--epochs", "1000",
-        "--name", "bereft",
-    )  # fmt: skip
+        *on_two_nodes(slurm_lab),
+        "--model",
+        "slow:Slow",
+        "--engine",
+        "ddp",
+        "--batch",
+        "8",
+        "--epochs",
+        "1000",
+        "--name",
+        "bereft",
+    )
     slurm_lab.wait_until(lambda: (user.status(run)["progress"].get("step") or 0) > 0, 120, "a first step")
     pid = run.file("placement.json")["ranks"][3]["pid"]
     on_node = [str(slurm_lab.scripts / "node"), "exec", "2"]
@@ -116,15 +131,15 @@ def test_what_the_queue_cannot_say_is_judged_by_the_exit_file(user, tmp_path, an
     user.wait(ended, "FAILED")
     user.submit("--directive=--hold", "--name", "held", "--", "true")
     path = f"{queue_says(tmp_path, answer)}:{user.env['PATH']}"
-    lines = user.hpcsynapse("status", env={"PATH": path}).splitlines()
-    assert [line.split()[1] for line in lines] == states
-    assert "exit code 4" in lines[0]
-    assert reason in lines[1]
+    lines = {line.split()[0]: line for line in user.hpcsynapse("status", env={"PATH": path}).splitlines()}
+    assert [lines[name].split()[3] for name in ("ended", "held")] == states
+    assert "exit code 4" in lines["ended"]
+    assert reason in lines["held"]
 
 
 @pytest.mark.slow
 def test_status_is_printed_when_slurm_cannot_be_found(status_without_slurm):
     printed, said = status_without_slurm.communicate(timeout=90)
     assert status_without_slurm.returncode == 0, said
-    assert printed.startswith("held  QUEUED")
+    assert re.search(r"^held +\d+ +1x1 +QUEUED ", printed, re.MULTILINE), printed
     assert "squeue did not answer" in printed or "slurm does not answer" in printed

@@ -19,11 +19,22 @@ def trained(slurm_lab, tmp_path_factory):
     user = at_login(slurm_lab, tmp_path_factory.mktemp("frameworks"))
     runs = {
         (package, launcher): user.submit(
-            "--nodes", "2", "--ranks-per-node", "2", "--launcher", launcher, "--name", f"{package}-{launcher}",
-            "--env", "EPOCHS=2", "--", sys.executable, str(EXAMPLES / f"{package}_script.py"),
+            "--nodes",
+            "2",
+            "--ranks-per-node",
+            "2",
+            "--launcher",
+            launcher,
+            "--name",
+            f"{package}-{launcher}",
+            "--env",
+            "EPOCHS=2",
+            "--",
+            sys.executable,
+            str(EXAMPLES / f"{package}_script.py"),
         )
         for package, launcher in PAIRS
-    }  # fmt: skip
+    }
     yield user, runs
     user.leave()
 

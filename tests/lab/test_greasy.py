@@ -58,8 +58,16 @@ def job(user, *lines, nodes=4, gpus=2):
     """Run lines as one job and return its folder."""
     script = "#!/bin/bash\n" + "".join(f"{line}\n" for line in lines)
     (user.folder / "job.sh").write_text(script)
-    job_id = user.call("sbatch", "--parsable", f"--nodes={nodes}", f"--gpus-per-node={gpus}", "--ntasks-per-node=1",
-                       "--cpus-per-task=4", "--output=job.log", "job.sh").stdout.strip()  # fmt: skip
+    job_id = user.call(
+        "sbatch",
+        "--parsable",
+        f"--nodes={nodes}",
+        f"--gpus-per-node={gpus}",
+        "--ntasks-per-node=1",
+        "--cpus-per-task=4",
+        "--output=job.log",
+        "job.sh",
+    ).stdout.strip()
     user.lab.wait_state(job_id, "COMPLETED", "FAILED", timeout=120)
     return (user.folder / "job.log").read_text()
 
@@ -103,8 +111,10 @@ def test_servers_and_workers_on_four_nodes(slurm_lab, user, servers):
         assert server["pushes"][-1] == 7
     record = json.loads((user.folder / "greasy" / "results" / "node_0.json").read_text())
     assert [(one["role"], one["stopped"]) for one in record["tasks"]] == [
-        ("ps", True), ("worker", False), ("worker", False),
-    ]  # fmt: skip
+        ("ps", True),
+        ("worker", False),
+        ("worker", False),
+    ]
     assert "exit code 0" in log
     slurm_lab.wait_idle()
 
@@ -113,8 +123,11 @@ def test_failed_and_killed_workers_are_reported_as_what_they_are(slurm_lab, user
     log, _ = build_and_run(user, "--ps 1", "--env FAILING_WORKER=2 --env DYING_WORKER=5")
     run = outcomes(user)
     assert [(one["state"], one["exit_code"], one["signal"]) for one in run["tasks"]] == [
-        ("ok", 0, None), ("failed", 7, None), ("killed", 137, "KILL"), ("ok", 0, None),
-    ], log  # fmt: skip
+        ("ok", 0, None),
+        ("failed", 7, None),
+        ("killed", 137, "KILL"),
+        ("ok", 0, None),
+    ], log
     assert run["tasks"][1]["host"] == slurm_lab.node_name(2)
     assert "worker 2 ended with exit code 7" in run["tasks"][1]["reason"]
     assert "exit code 1" in log
@@ -173,8 +186,12 @@ def test_a_farm_with_dependencies_failures_retries_and_a_kill(slurm_lab, user):
     run = outcomes(user)
     states = {one["line"]: (one["state"], one["attempts"]) for one in run["tasks"]}
     expected = dict.fromkeys((1, 2, 4, 6, 9, 10, 12), ("ok", 1)) | {
-        3: ("failed", 2), 5: ("ok", 2), 7: ("killed", 2), 8: ("cancelled", 0), 11: ("cancelled", 0),
-    }  # fmt: skip
+        3: ("failed", 2),
+        5: ("ok", 2),
+        7: ("killed", 2),
+        8: ("cancelled", 0),
+        11: ("cancelled", 0),
+    }
     assert states == expected, log
     assert run["by"] == "srun"
     by_line = {one["line"]: one for one in run["tasks"]}
@@ -216,19 +233,29 @@ def test_training_is_launched_by_a_list(slurm_lab, user):
     user.finish(run)
     placement = run.file("placement.json")
     assert placement["verified"]
-    assert [(one["host"], one["device"], one["node_rank"], one["local_rank"], one["source"])
-            for one in placement["ranks"]] == [
-        (slurm_lab.node_name(node + 1), str(local), node, local, "greasy") for node in (0, 1) for local in (0, 1)
-    ]  # fmt: skip
+    assert [
+        (one["host"], one["device"], one["node_rank"], one["local_rank"], one["source"]) for one in placement["ranks"]
+    ] == [(slurm_lab.node_name(node + 1), str(local), node, local, "greasy") for node in (0, 1) for local in (0, 1)]
     assert run.file("greasy/results/node_1.json")["exit_code"] == 0
     assert user.status(run)["progress"]["engine"] == "ddp"
 
 
 def test_the_first_rank_that_fails_ends_the_others(slurm_lab, user):
     run, done = user.follow(
-        "--nodes", "3", "--ranks-per-node", "2", "--launcher", "greasy", "--name", "ends",
-        "--", "bash", "-c", "[ $RANK != 4 ] || exit 6; sleep 120", timeout=60,
-    )  # fmt: skip
+        "--nodes",
+        "3",
+        "--ranks-per-node",
+        "2",
+        "--launcher",
+        "greasy",
+        "--name",
+        "ends",
+        "--",
+        "bash",
+        "-c",
+        "[ $RANK != 4 ] || exit 6; sleep 120",
+        timeout=60,
+    )
     assert done.returncode == 1
     status = user.status(run)
     assert (status["state"], status["exit_code"]) == ("FAILED", 6), status
@@ -270,3 +297,20 @@ def test_a_cancelled_job_leaves_the_ends_of_all_its_processes(slurm_lab, user):
     records = [json.loads((results / f"node_{number}.json").read_text()) for number in range(3)]
     assert [(one["state"], one["exit_code"], one["signal"]) for one in records] == [("ended", 143, "TERM")] * 3
     assert all(one["exit_code"] == 143 for record in records for one in record["tasks"])
+
+
+def test_a_task_of_a_cancelled_job_may_save(slurm_lab, user):
+    user.script("saving.sh", "trap 'sleep 1; echo saved; exit 0' TERM; echo started; while :; do sleep 0.1; done\n")
+    (user.folder / "farm.greasy").write_text("bash saving.sh && true\nbash saving.sh\n")
+    (user.folder / "job.sh").write_text("#!/bin/bash\nexec hpcsynapse greasy run farm.greasy\n")
+    job_id = user.call("sbatch", "--parsable", "--nodes=2", "--output=job.log", "job.sh").stdout.strip()
+    logs = [user.folder / "farm.greasy.d" / "logs" / f"task_{line}.log" for line in (1, 2)]
+    slurm_lab.wait_until(lambda: all(log.is_file() and "started" in log.read_text() for log in logs), 60, "two tasks")
+    slurm_lab.run("scancel", job_id)
+    slurm_lab.wait_state(job_id, "CANCELLED", timeout=60)
+    slurm_lab.wait_idle()
+    assert all(log.read_text().split()[-1] == "saved" for log in logs)
+    records = [
+        json.loads((user.folder / "farm.greasy.d" / "results" / f"task_{line}.json").read_text()) for line in (1, 2)
+    ]
+    assert [(one["state"], one["exit_code"], one["signal"]) for one in records] == [("ended", 143, "TERM")] * 2

@@ -29,10 +29,26 @@ def limited(slurm_lab, tmp_path_factory):
     user.script("slow.py", SLOW_MODEL)
     place = [f"--directive=--nodelist={slurm_lab.node_name(4)}", "--time", "1m"]
     endless = user.submit(*place, "--name", "endless", "--", "sleep", "300")
-    warned = user.submit(*place, *SLOW, "--epochs", "1000", "--signal", "USR1@50", "--name", "warned",
-                         "--set", "train.model_args.seconds=0.3", "--checkpoint-every", "0")  # fmt: skip
+    place[-1] = "10m"
+    warned = user.submit(
+        *place,
+        *SLOW,
+        "--epochs",
+        "1000",
+        "--signal",
+        "USR1@50",
+        "--name",
+        "warned",
+        "--set",
+        "train.model_args.seconds=0.3",
+        "--checkpoint-every",
+        "0",
+    )
     user.wait(endless, "TRAINING")
     slurm_lab.run("scontrol", "update", f"JobId={endless.job_id}", "EndTime=now+5")
+    # The signal comes once it trains, however long the start takes here.
+    slurm_lab.wait_until(lambda: (user.status(warned)["progress"].get("step") or 0) > 0, 120, "a first step")
+    slurm_lab.run("scontrol", "update", f"JobId={warned.job_id}", "EndTime=now+80")
     yield user, endless, warned
     user.leave()
 
@@ -46,36 +62,55 @@ def test_following_through_a_pipe_prints_plain_lines(user):
     assert "\r" not in done.stdout
     assert "\x1b" not in done.stdout
     states = [line.split()[0] for line in lines]
-    assert set(states) <= {"QUEUED", "SETUP", "TRAINING", "EVALUATING", "SAVING", "FINISHED"}
+    assert set(states) <= {"QUEUED", "SETUP", "TRAINING", "EVALUATING", "SAVING", "FINISHING", "FINISHED"}
     assert states[-1] == "FINISHED"
-    assert any(re.search(r"TRAINING  epoch \d/2  step \d+/30 .* samples/s  loss \d.* left", line) for line in lines)
-    assert re.search(r"step 30/30 .* accuracy 0\.\d+", lines[-1])
+    assert any(
+        re.search(r"TRAINING  \d+%  .* left  epoch \d/2  step \d+/30 .* samples/s  loss \d", line) for line in lines
+    )
+    assert re.search(r"step 30/30 .* accuracy \d+\.\d%", lines[-1])
 
 
 def test_stop_saves_and_a_second_job_goes_on(user):
     user.script("slow.py", SLOW_MODEL)
-    run = user.submit("--nodes", "2", *SLOW, "--steps", "25", "--set", "train.model_args.seconds=0.2",
-                      "--checkpoint-every", "0", "--name", "stopped")  # fmt: skip
+    run = user.submit(
+        "--nodes",
+        "2",
+        *SLOW,
+        "--steps",
+        "400",
+        "--set",
+        "train.model_args.seconds=0.2",
+        "--checkpoint-every",
+        "0",
+        "--name",
+        "stopped",
+    )
     user.lab.wait_until(lambda: (user.status(run)["progress"].get("step") or 0) > 0, 120, "a first step")
-    again = user.attempt("submit", "--resume-run", "stopped")
+    again = user.attempt("resume", "stopped")
     assert again.returncode == 2
-    assert "has not ended: TRAINING" in again.stderr
-    assert "will stop" in user.hpcsynapse("stop", "stopped")
+    assert re.search("has not ended: (TRAINING|EVALUATING|SAVING)", again.stderr), again.stderr
+    assert "stop --wait stopped" in again.stderr
+    told = user.hpcsynapse("stop", "--wait", "stopped").splitlines()
+    assert "will stop" in told[0] and told[1].startswith("stopped  STOPPED")
     status = user.wait(run, "STOPPED")
     assert status["exit_code"] == 0
     assert status["reason"] == "stopped by user"
     stopped_at = status["progress"]["step"]
-    assert 0 < stopped_at < 25
+    assert 0 < stopped_at < 400
     assert [path.name for path in (run.path / "checkpoints").iterdir()] == [f"step-{stopped_at:09d}.pt"]
 
-    assert "job" in user.hpcsynapse("submit", "--resume-run", "stopped")
+    (user.folder / "hurry").touch()
+    assert "job" in user.hpcsynapse("resume", "stopped", "--time", "20m")
+    assert "--time=00:20:00" in run.text("job.sh") and 'time = "20m"' in run.text("run.toml")
     status = user.finish(run)
     assert status["job_id"] != run.job_id
     assert run.file("submission.json")["earlier_job_ids"] == [run.job_id]
-    assert status["progress"]["step"] == 25
-    assert f"resumed from step {stopped_at} " in run.text("logs/rank-00000.log")
+    assert status["progress"]["step"] == 400
+    log = run.text("logs/rank-00000.log")
+    assert f"resumed from step {stopped_at} " in log.partition(f"--- start 2, job {status['job_id']}, ")[2]
     table = list(csv.DictReader(user.hpcsynapse("records", "stopped", "--csv").splitlines()))
-    assert sorted(int(row["step"]) for row in table if row["rank"] == "1") == list(range(25))
+    steps = [int(row["step"]) for row in table if row["rank"] == "1" and not row["pause"]]
+    assert sorted(steps) == list(range(400))
 
 
 def test_logs_of_job_and_ranks(user):
@@ -83,8 +118,11 @@ def test_logs_of_job_and_ranks(user):
     run = user.submit("--nodes", "2", "--name", "spoken", "--prelude", "echo the prelude", "--", "python", "stay.py")
     following = subprocess.Popen(
         [sys.executable, "-m", "hpcsynapse", "logs", "-f", "spoken"],
-        cwd=user.folder, env=user.env, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=user.folder,
+        env=user.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         user.lab.wait_until(lambda: "begin" in run.text("logs/rank-00001.log"), 60, "rank 1 has begun")
         assert user.hpcsynapse("logs", "spoken", "--rank", "1") == "begin 1\n"

@@ -15,8 +15,13 @@ SITE = ["--site", "minotauro-k80", "--set", "launch.modules=[]", "--set", "site.
 
 @pytest.fixture
 def bsc_user(slurm_lab, tmp_path):
-    slurm_lab.run("scontrol", "update", f"NodeName={slurm_lab.name}[1-{slurm_lab.nodes}]",
-                  "AvailableFeatures=k80,gpu,ib", "ActiveFeatures=k80,gpu,ib")  # fmt: skip
+    slurm_lab.run(
+        "scontrol",
+        "update",
+        f"NodeName={slurm_lab.name}[1-{slurm_lab.nodes}]",
+        "AvailableFeatures=k80,gpu,ib",
+        "ActiveFeatures=k80,gpu,ib",
+    )
     user = at_login(slurm_lab, tmp_path / "user")
     user.env.update(PATH=f"{TESTS / 'fakes'}:{user.env['PATH']}", FAKE_BSC_STATE=str(tmp_path / "bsc"))
     yield user
@@ -25,13 +30,15 @@ def bsc_user(slurm_lab, tmp_path):
 
 def test_digits_are_trained_on_two_nodes(slurm_lab, bsc_user):
     run = bsc_user.submit(*SITE, "--nodes", "2", "--gpus", "1", "--engine", "ddp", "--epochs", "1", "--batch", "128",
-                          "--time", "00:15:00", "--name", "digits")  # fmt: skip
+                          "--time", "00:15:00", "--name", "digits")  # fmt: skip  # a command line
     assert slurm_lab.job(run.job_id)["Features"] == "k80"
     status = bsc_user.finish(run)
     assert (status["exit_code"], status["progress"]["epoch"]) == (0, 1)
     ranks = run.file("placement.json")["ranks"]
     assert [(one["source"], one["host"]) for one in ranks] == [
-        ("slurm", slurm_lab.node_name(1)), ("slurm", slurm_lab.node_name(2))]  # fmt: skip
+        ("slurm", slurm_lab.node_name(1)),
+        ("slurm", slurm_lab.node_name(2)),
+    ]
     assert len({one["device"] for one in ranks}) == 1 and ranks[0]["device"] is not None
     job = slurm_lab.job(run.job_id)
     assert (job["NumNodes"], job["TimeLimit"]) == ("2", "00:15:00")
@@ -40,8 +47,8 @@ def test_digits_are_trained_on_two_nodes(slurm_lab, bsc_user):
 
 def test_whole_nodes_as_the_thesis_asked_for_them(slurm_lab, bsc_user):
     bsc_user.script("where.sh", 'echo "$RANK $CUDA_VISIBLE_DEVICES $(nproc)"\n')
-    run = bsc_user.submit(*SITE, "--nodes", "3", "--gpus", "4", "--time", "00:15:00", "--name", "tf", "--",
-                          "bash", "where.sh")  # fmt: skip
+    run = bsc_user.submit(*SITE, "--nodes", "3", "--gpus", "4", "--time", "00:15:00", "--name", "tf", "--pin",
+                          "visible", "--", "bash", "where.sh")  # fmt: skip  # a command line
     bsc_user.finish(run)
     said = [run.text(f"logs/rank-{rank:05d}.log").split()[:2] for rank in range(12)]
     assert said == [[str(rank), str(rank % 4)] for rank in range(12)]
@@ -51,8 +58,19 @@ def test_whole_nodes_as_the_thesis_asked_for_them(slurm_lab, bsc_user):
 
 def test_cancel_and_dependency(slurm_lab, bsc_user):
     first = bsc_user.submit(*SITE, "--nodes", "1", "--gpus", "1", "--name", "first", "--", "sleep", "100")
-    second = bsc_user.submit(*SITE, "--nodes", "1", "--gpus", "1", "--dependency", f"afterok:{first.job_id}",
-                             "--name", "second", "--", "true")  # fmt: skip
+    second = bsc_user.submit(
+        *SITE,
+        "--nodes",
+        "1",
+        "--gpus",
+        "1",
+        "--dependency",
+        f"afterok:{first.job_id}",
+        "--name",
+        "second",
+        "--",
+        "true",
+    )
     bsc_user.wait(first, "TRAINING")
     assert bsc_user.status(second)["state"] == "QUEUED"
     assert f"afterok:{first.job_id}" in slurm_lab.job(second.job_id)["Dependency"]
@@ -97,7 +115,7 @@ def test_hydra_reaches_nodes_through_srun(slurm_lab, bsc_user):
         pytest.skip("mpiexec.hydra is not installed (package mpich)")
     bsc_user.script("who.sh", "echo $RANK $LOCAL_RANK $NODE_RANK\n")
     run, done = bsc_user.follow("--scheduler", "slurm", "--nodes", "2", "--ranks-per-node", "2", "--launcher",
-                                "mpiexec", "--name", "hydra", "--", "bash", "who.sh")  # fmt: skip
+                                "mpiexec", "--name", "hydra", "--", "bash", "who.sh")  # fmt: skip  # a command line
     assert done.returncode == 0, done.stdout + done.stderr + run.text("logs/job.log")
     said = [run.text(f"logs/rank-{rank:05d}.log").split() for rank in range(4)]
     assert said == [["0", "0", "0"], ["1", "1", "0"], ["2", "0", "1"], ["3", "1", "1"]]

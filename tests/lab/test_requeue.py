@@ -13,11 +13,20 @@ def test_a_lost_node_requeues_one_run_and_fails_the_other(slurm_lab, user):
     run = user.submit(
         "--nodes", "2", "--requeue", "--model", "slow:Slow", "--batch", "64", "--engine", "ddp", "--epochs", "999",
         "--set", "train.model_args.seconds=0.15", "--name", "again",
-    )  # fmt: skip
+    )  # fmt: skip  # a command line
     slurm_lab.wait_until(lambda: list(run.path.glob("checkpoints/*.pt")) != [], 120, "a checkpoint")
     hosts = hosts_of(run)
-    other = user.submit("--nodes", "2", f"--directive=--nodelist={','.join(hosts)}", "--no-requeue", "--name", "once",
-                        "--", "sleep", "300")  # fmt: skip
+    other = user.submit(
+        "--nodes",
+        "2",
+        f"--directive=--nodelist={','.join(hosts)}",
+        "--no-requeue",
+        "--name",
+        "once",
+        "--",
+        "sleep",
+        "300",
+    )
     user.wait(other, "TRAINING")
 
     lost = int(hosts[1].removeprefix(slurm_lab.name))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcsynapse.hostlist import expand
+from hpcsynapse.job.hostlist import expand
 
 
 @pytest.mark.lab

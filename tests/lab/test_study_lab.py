@@ -27,7 +27,7 @@ place.write_text(f"{begin} {time.time()}")
 def test_the_jobs_of_a_study_wait_for_one_another(user):
     user.script("timed.py", TIMED)
     done = user.attempt("study", "--name", "chained", "--nodes", "2,1", "--repeats", "2", "--follow", "--time", "2m",
-                        "--", "python", "timed.py")  # fmt: skip
+                        "--", "python", "timed.py")  # fmt: skip  # a command line
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[1] for line in lines[1:5]] == ["run-2x1-r1", "run-1x1-r1", "run-2x1-r2", "run-1x1-r2"]
@@ -46,6 +46,38 @@ def test_the_jobs_of_a_study_wait_for_one_another(user):
     assert [(row["nodes"], row["ranks"], row["repeats"], row["steps"]) for row in rows] == [(1, 1, 2, 6), (2, 2, 2, 6)]
 
 
+def test_what_varies_reaches_a_program_and_its_report(user):
+    user.script("timed.py", TIMED)
+    done = user.attempt(
+        "study",
+        "--name",
+        "own",
+        "--nodes",
+        "1,2",
+        "--batch",
+        "4",
+        "--vary",
+        "train.lr=0.1,0.01",
+        "--jobs",
+        "packed",
+        "--follow",
+        "--time",
+        "5m",
+        "--",
+        "python",
+        "timed.py",
+        "--batch",
+        "{batch}",
+        "--lr={train.lr}",
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(states(user, "own")) == {"run-1x1-lr0.1", "run-1x1-lr0.01", "run-2x1-lr0.1", "run-2x1-lr0.01"}
+    rows = json.loads(user.hpcsynapse("report", "own", "--json"))
+    found = sorted((row["ranks"], row["--lr"], row["repeats"], row["baseline_ranks"]) for row in rows)
+    assert found == [(ranks, rate, 1, 1) for ranks in (1, 2) for rate in ("0.01", "0.1")]
+
+
 def points_of(user: Researcher, study: str) -> dict[str, Run]:
     """The runs of a study by name, in its order."""
     told = json.loads(user.hpcsynapse("status", study, "--json"))
@@ -58,8 +90,25 @@ def states(user: Researcher, study: str) -> dict[str, str]:
 
 def test_a_packed_study_runs_on_nested_parts_of_one_allocation(user):
     user.script("tell.py", TELL + TIMED)
-    done = user.attempt("study", "--name", "packed", "--nodes", "1,2,4", "--gpus", "2,4", "--jobs", "packed",
-                        "--follow", "--time", "1m", "--", "python", "tell.py")  # fmt: skip
+    done = user.attempt(
+        "study",
+        "--name",
+        "packed",
+        "--nodes",
+        "1,2,4",
+        "--gpus",
+        "2,4",
+        "--jobs",
+        "packed",
+        "--follow",
+        "--time",
+        "1m",
+        "--pin",
+        "visible",
+        "--",
+        "python",
+        "tell.py",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     runs = points_of(user, "packed")
     assert list(runs) == [f"run-{nodes}x{gpus}-g{gpus}" for nodes in (4, 2, 1) for gpus in (2, 4)]
@@ -73,8 +122,7 @@ def test_a_packed_study_runs_on_nested_parts_of_one_allocation(user):
         assert [one["host"] for one in told] == [host for host in hosts[:nodes] for _ in range(gpus)]
         assert [one["env"]["CUDA_VISIBLE_DEVICES"] for one in told] == [str(gpu) for gpu in range(gpus)] * nodes
         assert {one["env"]["MASTER_ADDR"] for one in told} == {hosts[0]}
-    spans = [[tuple(map(float, path.read_text().split())) for path in run.path.glob("span-*")]
-             for run in runs.values()]  # fmt: skip
+    spans = [[tuple(map(float, path.read_text().split())) for path in run.path.glob("span-*")] for run in runs.values()]
     for before, after in itertools.pairwise(spans):
         assert max(end for _, end in before) < min(begin for begin, _ in after)
 
@@ -82,8 +130,25 @@ def test_a_packed_study_runs_on_nested_parts_of_one_allocation(user):
 @pytest.mark.parametrize("launcher", ["mpirun", "torchrun", "greasy"])
 def test_every_launcher_keeps_to_its_part_of_the_allocation(user, launcher):
     user.script("tell.py", TELL)
-    done = user.attempt("study", "--name", "parts", "--nodes", "1,3", "--ranks", "2", "--launcher", launcher, "--jobs",
-                        "packed", "--follow", "--time", "1m", "--", "python", "tell.py")  # fmt: skip
+    done = user.attempt(
+        "study",
+        "--name",
+        "parts",
+        "--nodes",
+        "1,3",
+        "--ranks-per-node",
+        "2",
+        "--launcher",
+        launcher,
+        "--jobs",
+        "packed",
+        "--follow",
+        "--time",
+        "1m",
+        "--",
+        "python",
+        "tell.py",
+    )
     assert states(user, "parts") == {"run-3x2": "FINISHED", "run-1x2": "FINISHED"}, done.stdout + done.stderr
     hosts = [user.lab.node_name(index) for index in (1, 2, 3)]
     for name, nodes in (("run-3x2", 3), ("run-1x2", 1)):
@@ -101,8 +166,9 @@ while os.environ["WORLD_SIZE"] == "2" and not pathlib.Path("leave").exists():
 
 def test_an_allocation_that_ends_early_leaves_a_study_that_goes_on(user):
     user.script("waits.py", WAITS)
-    user.hpcsynapse("study", "--name", "cut", "--nodes", "3,2,1", "--jobs", "packed", "--time", "1m", "--", "python",
-                    "waits.py")  # fmt: skip
+    user.hpcsynapse(
+        "study", "--name", "cut", "--nodes", "3,2,1", "--jobs", "packed", "--time", "1m", "--", "python", "waits.py"
+    )
     user.wait_for(user.folder / "begun-2")
     assert states(user, "cut") == {"run-3x1": "FINISHED", "run-2x1": "TRAINING", "run-1x1": "QUEUED"}
     job_id = points_of(user, "cut")["run-1x1"].job_id
@@ -124,8 +190,9 @@ def test_an_allocation_that_ends_early_leaves_a_study_that_goes_on(user):
 
 def test_a_run_of_an_allocation_can_be_cancelled_alone(user):
     user.script("waits.py", WAITS)
-    user.hpcsynapse("study", "--name", "one", "--nodes", "2,1", "--jobs", "packed", "--time", "1m", "--", "python",
-                    "waits.py")  # fmt: skip
+    user.hpcsynapse(
+        "study", "--name", "one", "--nodes", "2,1", "--jobs", "packed", "--time", "1m", "--", "python", "waits.py"
+    )
     user.wait_for(user.folder / "begun-2")
     user.hpcsynapse("cancel", "one/points/run-2x1")
     user.lab.wait_until(lambda: states(user, "one")["run-1x1"] == "FINISHED", 60, "the other run has FINISHED")
@@ -134,7 +201,7 @@ def test_a_run_of_an_allocation_can_be_cancelled_alone(user):
 
 def test_a_thousand_runs_are_one_job_array(user):
     done = user.attempt("study", "--name", "many", "--nodes", "4", "--repeats", "1000", "--jobs", "array",
-                        "--time", "1m", "--directive=--begin=now+1hour", "--", "true")  # fmt: skip
+                        "--time", "1m", "--directive=--begin=now+1hour", "--", "true")  # fmt: skip  # a command line
     assert done.returncode == 0 and "1000 runs  array " in done.stdout, done.stdout + done.stderr
     told = json.loads(user.hpcsynapse("status", "many", "--json"))
     assert [one["state"] for one in told] == ["QUEUED"] * 1000
@@ -146,7 +213,7 @@ def test_a_thousand_runs_are_one_job_array(user):
 def test_tasks_of_an_array_run_in_their_own_directories_one_by_one(user):
     user.script("timed.py", TIMED)
     done = user.attempt("study", "--name", "array", "--nodes", "2", "--repeats", "3", "--jobs", "array", "--follow",
-                        "--time", "1m", "--", "python", "timed.py")  # fmt: skip
+                        "--time", "1m", "--", "python", "timed.py")  # fmt: skip  # a command line
     assert done.returncode == 0, done.stdout + done.stderr
     runs = points_of(user, "array").values()
     spans = [[tuple(map(float, path.read_text().split())) for path in run.path.glob("span-*")] for run in runs]

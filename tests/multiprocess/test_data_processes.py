@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from jobs import HERE, Job, Starter, parameters
-from test_lost_ranks import gone
+from jobs import HERE, Job, Starter, gone, parameters
 
 from hpcsynapse.trainer.data import generate
 
@@ -29,9 +28,14 @@ def ranks(job: Job) -> list[int]:
 def test_stopped_by_a_signal_to_all_and_resumed(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a queue sends it, also to the processes; parameters end as those of a rank that prepares its own batches."""
     settings = {
-        "data": "slow_data:load", "data_args": {}, "model_args": {"dropout": 0.3, "shape": [1, 8, 8]}, "batch": 8,
-        "steps": 40, "augment": True, "checkpoint_every": 1000,
-    }  # fmt: skip
+        "data": "slow_data:load",
+        "data_args": {},
+        "model_args": {"dropout": 0.3, "shape": [1, 8, 8]},
+        "batch": 8,
+        "steps": 40,
+        "augment": True,
+        "checkpoint_every": 1000,
+    }
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.setenv("SLOW_DATA_SECONDS", "0.2")
     job = starter("stopped", data_workers=2, **settings)
@@ -58,8 +62,21 @@ def test_a_killed_process_ends_the_run(starter: Starter, monkeypatch: pytest.Mon
     scratch.mkdir(), source.mkdir()
     generate.cifar10(source, 240, 0, python=True)
     monkeypatch.setenv("NODE_SCRATCH", str(scratch))
-    job = starter("lost", 2, engine="ddp", data="cifar10", data_args={}, data_path=str(source), stage="$NODE_SCRATCH",
-                  data_workers=1, augment=True, batch=4, steps=10**7, validate_every=0, checkpoint_every=0)  # fmt: skip
+    job = starter(
+        "lost",
+        2,
+        engine="ddp",
+        data="cifar10",
+        data_args={},
+        data_path=str(source),
+        stage="$NODE_SCRATCH",
+        data_workers=1,
+        augment=True,
+        batch=4,
+        steps=10**7,
+        validate_every=0,
+        checkpoint_every=0,
+    )
     job.until_step(3)
     for file in source.iterdir():
         assert len(list(scratch.rglob(file.name))) == 1
@@ -67,6 +84,6 @@ def test_a_killed_process_ends_the_run(starter: Starter, monkeypatch: pytest.Mon
     first, second = (children(pid) for pid in sorted(ranks(job)))
     assert len(first) == len(second) == 1
     os.kill(second[0], signal.SIGKILL)
-    assert all(job.wait(60)), job.output()
+    assert all(job.wait()), job.output()
     assert re.search(rf"DataLoader worker \(pid(\(s\))? {second[0]}\)", job.output())
     gone(job)

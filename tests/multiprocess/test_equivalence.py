@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from jobs import Starter, need, parameters
 
-from hpcsynapse import records, timing
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse import timing
+from hpcsynapse.runs import records
+from hpcsynapse.runs.directory import RunDirectory
 
 GLOBAL_BATCH = 16
 PARAMETERS = 53_002  # simple-cnn on 8x8 images
@@ -43,8 +46,11 @@ def test_parameters_are_those_of_single(
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text)
     status = job.status()
     assert (status["state"], status["step"], status["engine"], status["controller"]) == (
-        "FINISHED", 10, engine, controller,
-    )  # fmt: skip
+        "FINISHED",
+        10,
+        engine,
+        controller,
+    )
     check_records(run, ranks, engine)
     check_metrics(single, run)
 
@@ -52,8 +58,9 @@ def test_parameters_are_those_of_single(
 def check_records(run: RunDirectory, ranks: int, engine: str) -> None:
     parts = sorted(records.parts(run.timings), key=lambda part: part.header["rank"])
     assert [part.header["rank"] for part in parts] == list(range(ranks))
+    steps = Counter(header["rank"] for header, _ in records.iterate(run.timings))
     for part in parts:
-        assert part.count == 10
+        assert steps[part.header["rank"]] == 10
         assert part.header["engine"] == engine
         assert part.header["communicate"] == ("complete" if engine == "mpi" else "exposed")
         assert part.header["parameters"] == PARAMETERS
@@ -72,6 +79,29 @@ def check_metrics(single: RunDirectory, run: RunDirectory) -> None:
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
 
 
+@pytest.mark.parametrize(("engine", "launcher"), [("ddp", ""), ("mpi", "mpirun")])
+def test_validation_of_many_ranks_counts_what_one_counts(starter: Starter, engine: str, launcher: str) -> None:
+    """Parameters do not change at this rate, so that every sample is judged alike; 21 samples cannot be halved."""
+    need(engine)
+    data_args = {"shape": [1, 8, 8], "samples": 96, "validation": 21}
+    settings = {"batch": 4, "steps": 1, "lr": 1e-30, "seed": 5, "validate_train": True}
+    runs = [
+        starter(name, ranks, launcher, engine=engine, data_args=data_args, **settings).succeed()
+        for name, ranks in (("one", 1), ("two", 2))
+    ]
+    one, two = (run.read_class_counts() for run in runs)
+    assert one is not None
+    assert one == two
+    assert (one.total, len(one.true)) == (21, 10)
+    (alone,), (shared,) = (run.read_metrics() for run in runs)
+    assert {"accuracy", "top5_accuracy", "precision", "recall", "f1"} < alone.keys()
+    for name in ("accuracy", "top5_accuracy", "precision", "recall", "f1"):
+        assert alone[name] == shared[name]
+    assert alone["loss"] == pytest.approx(shared["loss"], rel=1e-6)
+    assert alone["train_accuracy"] == shared["train_accuracy"]
+    assert alone["train_loss"] == pytest.approx(shared["train_loss"], rel=1e-6)
+
+
 def test_history_tells_the_states(single: RunDirectory) -> None:
     states = [record["state"] for record in single.read_history()]
     assert states[:3] == ["CREATED", "SETUP", "TRAINING"]
@@ -82,16 +112,24 @@ def test_history_tells_the_states(single: RunDirectory) -> None:
 def test_buffers_of_batch_norm_are_averaged(starter: Starter) -> None:
     """Running statistics differ between ranks while training; what is saved and validated is their mean."""
     job = starter(
-        "norm", 2, engine="ddp", batch=8, steps=2, model="resnet56", model_args={"n": 1}, seed=3,
+        "norm",
+        2,
+        engine="ddp",
+        batch=8,
+        steps=2,
+        model="resnet56",
+        model_args={"n": 1},
+        seed=3,
         data_args={"shape": [3, 8, 8], "samples": 64, "validation": 9},
-    )  # fmt: skip
+    )
     run = job.succeed()
     buffers = {name: value for name, value in parameters(run).items() if "running" in name}
     assert buffers
     assert all(torch.isfinite(value).all() for value in buffers.values())
-    assert job.status()["metrics"].keys() == {"accuracy", "loss"}
+    assert job.status()["metrics"].keys() == {"accuracy", "loss", "top5_accuracy", "precision", "recall", "f1"}
 
 
+@pytest.mark.horovod
 def test_world_of_one_is_refused(starter: Starter) -> None:
     """mpi4py under `horovodrun --gloo` comes up as a world of one in every process."""
     need("mpi")
@@ -103,9 +141,9 @@ def test_world_of_one_is_refused(starter: Starter) -> None:
 
 def test_missing_rank_is_named(starter: Starter) -> None:
     run = starter.create("absent", 2, engine="ddp", batch=8, steps=2)
-    text = run.run_toml.read_text().replace("start_limit = 60.0", "start_limit = 3.0")
+    text = run.run_toml.read_text().replace("start_limit = 200.0", "start_limit = 3.0")
     run.run_toml.write_text(text)
     job = starter.start(run, 2)
     job.processes[1].kill()
-    assert job.wait(60)[0] == 1
+    assert job.wait()[0] == 1
     assert "ranks 1 did not come to 127.0.0.1" in job.output()

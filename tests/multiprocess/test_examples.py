@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from jobs import HERE, Starter, need
 
-from hpcsynapse import records
+from hpcsynapse.runs import records
 
 EXAMPLES = HERE.parents[1] / "examples"
 

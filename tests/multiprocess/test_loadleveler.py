@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from jobs import LIMIT, missing, need
 
-from hpcsynapse.jobfiles.steps import render_steps
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.spec import JobSpec
+from hpcsynapse.runs.directory import RunDirectory
 
 FAKES = Path(__file__).parents[1] / "fakes"
 TRAIN = ["--ranks-per-node", "2", "--model", "simple-cnn", "--data", "digits", "--epochs", "1", "--batch", "128"]
@@ -30,10 +28,13 @@ class Login:
         self.folder = folder
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "LOADL"))}
         self.env = {
-            **clean, "PATH": f"{FAKES}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "FAKE_LL_STATE": str(folder / "state"), "HPCSYNAPSE_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1",
+            **clean,
+            "PATH": f"{FAKES}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "FAKE_LL_STATE": str(folder / "state"),
+            "HPCSYNAPSE_RUNS": str(folder / "runs"),
+            "OMP_NUM_THREADS": "1",
             "FAKE_LL_DELAY": "0.5",
-        }  # fmt: skip
+        }
 
     def call(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(words, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=LIMIT)
@@ -92,7 +93,9 @@ def test_digits_are_trained_with_two_ranks(login: Login, launcher: str) -> None:
     placement = json.loads((login.folder / "runs" / "digits" / "placement.json").read_text())
     source = {"mpiexec": "hydra", "poe": "poe", "mpirun": "openmpi"}[launcher]
     assert [(one["rank"], one["local_rank"], one["source"]) for one in placement["ranks"]] == [
-        (0, 0, source), (1, 1, source)]  # fmt: skip
+        (0, 0, source),
+        (1, 1, source),
+    ]
     run = RunDirectory(login.folder / "runs" / "digits")
     assert len(list(run.timings.glob("*.steps"))) >= 1
 
@@ -125,28 +128,3 @@ def test_what_llsubmit_refuses_is_told(login: Login) -> None:
     assert "node is refused by LoadLeveler" in done.stderr
     assert "llsubmit: This job has not been submitted to LoadLeveler." in done.stderr
     assert login.call("llq", "-r", "%id", "%st").stdout == "llq: There is currently no job status to report.\n"
-
-
-def test_steps_of_one_job_run_one_after_the_other(login: Login) -> None:
-    """Three descriptions in one file: the second waits for the first, the third for one that fails."""
-    runs = []
-    for name, command in (("first", ["true"]), ("second", ["false"]), ("third", ["true"])):
-        spec = JobSpec.from_dict({"name": name, "command": command, "workdir": str(login.folder),
-                                  "queue": {"scheduler": "loadleveler"}, "launch": {"launcher": "poe"}})  # fmt: skip
-        runs.append((spec, RunDirectory.create(login.folder / "runs", spec).path))
-    text = render_steps(runs, {"second": ["first"], "third": ["second"]})
-    assert text.count("# @ queue\n") == 3 and "# @ dependency = (first == 0)\n" in text
-    job = login.folder / "study.ll"
-    job.write_text(text)
-    login.env.update(FAKE_LL_DELAY="0", FAKE_LL_KEEP="1000")
-    assert '"fakell.site.example.1" with 3 job steps has been' in login.call("llsubmit", str(job)).stdout
-    limit, states = time.monotonic() + LIMIT, list[str]()
-    while states[2:] != ["NR"]:
-        assert time.monotonic() < limit, states
-        time.sleep(0.2)
-        states = [line.partition("!")[2] for line in login.call("llq", "-r", "%id", "%st").stdout.splitlines()]
-    assert states == ["C", "C", "NR"]
-    codes = {name: json.loads((login.folder / "runs" / name / "exit.json").read_text())["exit_code"]
-             for name in ("first", "second")}  # fmt: skip
-    assert codes == {"first": 0, "second": 1}
-    assert not (login.folder / "runs" / "third" / "exit.json").exists()

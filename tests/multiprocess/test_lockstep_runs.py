@@ -6,8 +6,8 @@ import pytest
 import torch
 from jobs import Starter, need, parameters
 
-from hpcsynapse import records
-from hpcsynapse.training import ExchangeOptions
+from hpcsynapse.runs import records
+from hpcsynapse.spec.training import ExchangeOptions
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,17 @@ def test_overlapped_local_sgd_learns_digits(starter: Starter) -> None:
     """88 steps: seeds 0 to 2 reach 0.939 to 0.950, one process with the batches of both ranks 0.953 to 0.967."""
     options = ExchangeOptions(average_every=4, overlap=True, synchronous_steps=8, compression="fp16")
     job = starter(
-        "digits", 2, strategy="local-sgd", engine="ddp", exchange=options, data="digits", data_args={"size": 8},
-        batch=16, epochs=2, lr=0.05, augment=False,
-    )  # fmt: skip
+        "digits",
+        2,
+        strategy="local-sgd",
+        engine="ddp",
+        exchange=options,
+        data="digits",
+        data_args={"size": 8},
+        batch=16,
+        epochs=2,
+        lr=0.05,
+        augment=False,
+    )
     job.succeed()
     assert job.run.read_history()[-1]["result"]["accuracy"] > 0.9

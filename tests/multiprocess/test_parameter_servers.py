@@ -16,8 +16,8 @@ from forge import Forge
 from jobs import HERE, Starter, parameters
 from served_jobs import Served, ServedStarter
 
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.secret import ensure_secret
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.secret import ensure_secret
 from hpcsynapse.trainer import models
 from hpcsynapse.trainer.parameter_server.layout import FlatModel
 
@@ -34,9 +34,14 @@ EXACT: dict[str, Any] = {
 # The same samples, at a pace that lets a test act between steps.
 SLOW: dict[str, Any] = {"data": "slow_data:load", "data_args": {}, "model_args": {"dropout": 0.0, "shape": [1, 8, 8]}}
 DIGITS: dict[str, Any] = {
-    "data": "digits", "data_args": {"size": 8}, "batch": 16, "epochs": 6, "validate_every": 100, "lr": 0.02,
+    "data": "digits",
+    "data_args": {"size": 8},
+    "batch": 16,
+    "epochs": 6,
+    "validate_every": 100,
+    "lr": 0.02,
     "checkpoint_every": 100,
-}  # fmt: skip
+}
 SAVED_OFTEN = {"server_save_seconds": 0.1}
 
 
@@ -56,7 +61,7 @@ def served(starter: Starter, forge: Forge) -> ServedStarter:
 def single(tmp_path_factory: pytest.TempPathFactory, forge: Forge) -> RunDirectory:
     """One rank with the global batch."""
     run = Starter(tmp_path_factory.mktemp("single")).create("single", batch=GLOBAL_BATCH, **EXACT)
-    code = forge.start([str(run.path)], dict(os.environ), run.path / "log").wait(90)
+    code = forge.start([str(run.path)], dict(os.environ), run.path / "log").wait(300)
     assert code == 0, (run.path / "log").read_text()
     return run
 
@@ -152,6 +157,17 @@ def test_another_worker_takes_over_from_a_chief_that_is_lost(served: ServedStart
     assert torch.equal(run.held(), flat)
 
 
+def test_a_worker_that_comes_back_after_the_end_ends_well(served: ServedStarter) -> None:
+    run = served("ps-async", 2, ps={**SAVED_OFTEN, "rejoin_limit": 1.0}, **{**DIGITS, "epochs": 12})
+    run.environment["HPCSYNAPSE_ATTEMPT"] = "71.0"  # of a job: started by hand, nobody knows which start is meant
+    run.start_all().until_true(lambda: run.run.server_counts(0).exists() and run.counts()["steps"][1] > 3)
+    run.kill("worker1")
+    run.succeed("ps0", "worker0")
+    run.start("worker1").succeed("worker1")
+    assert "nothing is left to do" in run.output("worker1")
+    assert run.status()["state"] == "FINISHED"
+
+
 @pytest.mark.parametrize("strategy", ["ps-async", "ps-sync"])
 def test_a_worker_killed_in_the_middle_of_a_push(served: ServedStarter, undisturbed: float, strategy: str) -> None:
     run = served(strategy, 2, ps={"rejoin_limit": 1.0, "needed": 1}, **DIGITS)
@@ -159,8 +175,16 @@ def test_a_worker_killed_in_the_middle_of_a_push(served: ServedStarter, undistur
     digest = FlatModel(model, run.run.load_spec().train).digest
     run.start("ps0", "worker0")
     run.until("ps0", "parameters given by worker 0")
-    command = [sys.executable, str(HERE / "half_push.py"), run.servers[0], ensure_secret(run.run).hex(), digest.hex(),
-               str(PARAMETERS), "1", "2"]  # fmt: skip
+    command = [
+        sys.executable,
+        str(HERE / "half_push.py"),
+        run.servers[0],
+        ensure_secret(run.run).hex(),
+        digest.hex(),
+        str(PARAMETERS),
+        "1",
+        "2",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as dying:
         assert dying.stdout is not None and dying.stdout.readline() == b"half is sent\n"
         dying.send_signal(signal.SIGKILL)

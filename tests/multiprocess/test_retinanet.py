@@ -27,10 +27,21 @@ def test_case_study(starter: Starter, tmp_path: Path) -> None:
         "generate.py", receipts, "--train", "16", "--validation", "8"
     )
     job = starter(
-        "receipts", 2, model=str(EXAMPLE / "model"), data=str(EXAMPLE / "loader"), data_path=str(receipts),
-        model_args={"backbone": "small", "channels": 32, "depth": 1}, data_args={}, batch=2, epochs=4,
-        optimizer="adam", lr=0.003, clip_norm=0.1, validate_every=4, checkpoint_every=2,
-    )  # fmt: skip
+        "receipts",
+        2,
+        model=str(EXAMPLE / "model"),
+        data=str(EXAMPLE / "loader"),
+        data_path=str(receipts),
+        model_args={"backbone": "small", "channels": 32, "depth": 1},
+        data_args={},
+        batch=2,
+        epochs=4,
+        optimizer="adam",
+        lr=0.003,
+        clip_norm=0.1,
+        validate_every=4,
+        checkpoint_every=2,
+    )
     run = job.succeed()
     result = run.read_history()[-1]["result"]
     assert set(result) == {"loss", "focal_loss", "smooth_l1", "image_ap50"}

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import torch
-from jobs import HERE, Job, Starter, need, parameters
+from jobs import HERE, LIMIT, Job, Starter, need, parameters
 
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.runs.directory import RunDirectory
 
 # Dropout is on: a resumed run must draw the same random numbers too.
 STEPS = 40
@@ -54,6 +54,13 @@ def stop(job: Job, how: str) -> None:
         os.kill(job.ranks()[-1], signal.Signals[how])
 
 
+def wait_for(condition: Callable[[], bool], job: Job) -> None:
+    end = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < end and any(process.poll() is None for process in job.processes), job.output()
+        time.sleep(0.05)
+
+
 def equal(first: RunDirectory, second: RunDirectory, exactly: bool) -> None:
     expected, found = parameters(first), parameters(second)
     for name, value in expected.items():
@@ -73,9 +80,14 @@ def equal(first: RunDirectory, second: RunDirectory, exactly: bool) -> None:
     ],
 )
 def test_stopped_in_mid_epoch_and_resumed(
-    starter: Starter, uninterrupted: Uninterrupted, monkeypatch: pytest.MonkeyPatch, ranks: int, engine: str,
-    launcher: str, how: str,
-) -> None:  # fmt: skip
+    starter: Starter,
+    uninterrupted: Uninterrupted,
+    monkeypatch: pytest.MonkeyPatch,
+    ranks: int,
+    engine: str,
+    launcher: str,
+    how: str,
+) -> None:
     need(engine)
     pace(monkeypatch, 0.15)
     job = starter("stopped", ranks, launcher, engine=engine, **SETTINGS)
@@ -94,8 +106,60 @@ def test_stopped_in_mid_epoch_and_resumed(
     resumed.succeed()
     assert resumed.status()["state"] == "FINISHED"
     epoch = (status["step"] - 1) // steps_per_epoch  # stopped behind its last step, an epoch is still to be closed
-    assert f"resumed from step {status['step']} in epoch {epoch}" in resumed.output()
+    assert f"resumed from step {status['step']} in epoch {epoch + 1}" in resumed.output()
     equal(uninterrupted(ranks), run, exactly=engine == "ddp")
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "file"])
+def test_a_stop_during_a_long_validation(starter: Starter, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The epoch has been saved before; the validation is left, and made when the run goes on."""
+    pace(monkeypatch, 0.0)
+    job = starter(
+        "long",
+        2,
+        engine="ddp",
+        wait_limit=90.0,
+        **{**SETTINGS, "data": "slow_data:long_validation", "batch": 2, "steps": 24, "checkpoint_every": 1},
+    )
+    wait_for(lambda: job.status().get("state") == "EVALUATING", job)
+    if how == "file":
+        stop(job, how)
+    else:  # as a queue sends it: to all ranks
+        for pid in job.ranks():
+            os.kill(pid, signal.SIGTERM)
+    run = job.succeed()
+    assert (job.status()["state"], job.status()["step"]) == ("STOPPED", 24), job.output()
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-000000024.pt"]
+    assert run.read_metrics() == []
+    run.stop.unlink(missing_ok=True)
+    (run.path / "hurry").touch()
+    resumed = starter.start(run, 2)
+    resumed.succeed()
+    assert resumed.status()["state"] == "FINISHED"
+    assert [point["step"] for point in run.read_metrics()] == [24]
+
+
+def test_an_epoch_saved_and_not_validated_is_validated_on_resuming(
+    starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace(monkeypatch, 0.0)
+    job = starter(
+        "owed",
+        2,
+        engine="ddp",
+        wait_limit=90.0,
+        **{**SETTINGS, "data": "slow_data:long_validation", "batch": 8, "steps": 12, "checkpoint_every": 1},
+    )
+    wait_for(lambda: job.status().get("state") == "EVALUATING", job)
+    for pid in job.ranks():
+        os.kill(pid, signal.SIGKILL)
+    assert any(job.wait())
+    run = job.run
+    (run.path / "hurry").touch()
+    resumed = starter.start(run, 2)
+    resumed.succeed()
+    assert "resumed from step 6 " in resumed.output()
+    assert [point["step"] for point in run.read_metrics()] == [6, 12]
 
 
 def test_stop_waits_for_no_step(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +218,9 @@ def test_resumed_with_another_number_of_ranks(starter: Starter, monkeypatch: pyt
         equal(expected, run, exactly=False)
 
 
-def test_killed_outright_several_times(starter: Starter, uninterrupted: Uninterrupted,
-                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_killed_outright_several_times(
+    starter: Starter, uninterrupted: Uninterrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGKILL at any moment costs the steps since the last checkpoint and changes nothing else."""
     pace(monkeypatch, 0.08)  # the step is seen once a second, so up to 13 steps later
     run = starter.create("killed", **{**SETTINGS, "checkpoint_every": 1})
@@ -170,3 +235,24 @@ def test_killed_outright_several_times(starter: Starter, uninterrupted: Uninterr
     last.succeed()
     assert re.search(r"resumed from step (12|24|36) ", last.output())
     equal(uninterrupted(1), run, exactly=True)
+
+
+def test_saved_by_the_clock_within_an_epoch_and_killed(
+    starter: Starter, uninterrupted: Uninterrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs may take hours: a run that is killed has lost no more than the seconds between checkpoints."""
+    pace(monkeypatch, 0.3)
+    job = starter("clock", 2, engine="ddp", **{**SETTINGS, "checkpoint_seconds": 0.5, "keep_checkpoints": 1000})
+    wait_for(lambda: len(list(job.run.checkpoints.glob("step-*.pt"))) > 2, job)
+    for pid in job.ranks():
+        os.kill(pid, signal.SIGKILL)
+    job.wait()
+    steps = sorted(int(path.stem[5:]) for path in job.run.checkpoints.glob("step-*.pt"))
+    per_epoch = job.status()["steps_per_epoch"]
+    assert any(step % per_epoch for step in steps), (steps, per_epoch)
+    assert steps[-1] < STEPS
+    pace(monkeypatch, 0)
+    again = starter.start(job.run, 2)
+    again.succeed()
+    assert f"resumed from step {steps[-1]} " in again.output()
+    equal(uninterrupted(2), job.run, exactly=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import pytest
 from jobs import LIMIT, SMALL, missing, need
 
 import hpcsynapse
-from hpcsynapse.rundir import RunDirectory, read_json
-from hpcsynapse.spec import JobSpec, LaunchOptions, QueueOptions, ResourceRequest
-from hpcsynapse.status import statuses
-from hpcsynapse.training import TrainSpec
+from hpcsynapse.files import read_json
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.launch import LaunchOptions
+from hpcsynapse.spec.queue import QueueOptions
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.spec.training import TrainSpec
+from hpcsynapse.submission.status import statuses
 
 
 def train(runs: Path, launcher: str, engine: str, ranks: int = 2, **settings: object) -> RunDirectory:
@@ -54,3 +59,44 @@ def test_scalars_for_tensorboard(workdir: Path) -> None:
     assert len(events) == 1
     content = events[0].read_bytes()
     assert b"validation/loss" in content and b"validation/accuracy" in content
+
+
+ASKS = """
+import time
+from pathlib import Path
+import torch
+import hpcsynapse
+
+torch.distributed.init_process_group("gloo")
+steps, end = 0, time.monotonic() + 900
+while time.monotonic() < end and not hpcsynapse.should_stop():
+    steps += 1
+    Path("begun").touch()
+    time.sleep(0.01)
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
+print("steps", steps)
+"""
+
+
+def test_a_script_that_asks_is_stopped_and_not_finished(workdir: Path) -> None:
+    (workdir / "train.py").write_text(ASKS)
+    spec = JobSpec(
+        name="asks",
+        resources=ResourceRequest(ranks_per_node=2, time="5m"),
+        queue=QueueOptions(scheduler="local"),
+        command=(sys.executable, "train.py"),
+    )
+    run = hpcsynapse.submit(spec, workdir / "runs").run
+    end = time.monotonic() + 3 * LIMIT
+    while not (workdir / "begun").exists():
+        assert time.monotonic() < end, statuses([run])[0]
+        time.sleep(0.1)
+    run.request_stop("stop requested by me")
+    while (status := statuses([run])[0]).state not in ("FINISHED", "FAILED", "LOST", "STOPPED"):
+        assert time.monotonic() < end, status
+        time.sleep(0.1)
+    logs = [run.rank_log(rank).read_text() for rank in range(2)]
+    assert (status.state, status.reason) == ("STOPPED", "stop requested by me"), logs
+    made = {line for text in logs for line in text.splitlines() if line.startswith("steps ")}
+    assert len(made) == 1

@@ -6,13 +6,15 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import torch
 from jobs import HERE, LIMIT, Starter, parameters
 
-from hpcsynapse import records
-from hpcsynapse.rundir import RunDirectory, read_json
+from hpcsynapse.files import read_json
+from hpcsynapse.runs import records
+from hpcsynapse.runs.directory import RunDirectory
 
 EXAMPLE = HERE.parents[1] / "examples" / "user_code"
 FOLDERS = {"model": str(EXAMPLE / "model"), "data": str(EXAMPLE / "loader"), "model_args": {}, "data_args": {}}
@@ -26,8 +28,9 @@ def test_two_ranks_equal_one(starter: Starter) -> None:
         assert torch.allclose(parameters(two.succeed())[name], expected, atol=1e-5), name
     status = two.status()
     assert (status["state"], status["step"]) == ("FINISHED", 20)
-    assert status["metrics"].keys() == {"accuracy", "loss"}
-    assert [part.count for part in records.parts(two.run.timings)] == [20, 20]
+    assert status["metrics"].keys() == {"accuracy", "loss", "top5_accuracy", "precision", "recall", "f1"}
+    steps = Counter(header["rank"] for header, _ in records.iterate(two.run.timings))
+    assert steps == {0: 20, 1: 20}
     last = records.last_record(two.run.timings)
     assert last is not None and last["samples"] == 16
 
@@ -79,20 +82,34 @@ class UserDataset:
 
 def test_a_job_of_bksynapse_from_submission_to_its_end(workdir: Path) -> None:
     """Its config.json, folders that import their own modules, nested batches, no collate, no metrics."""
-    for name, text in (("m/bks_model.py", MODEL), ("l/bks_dataset.py", LOADER),
-                       ("m/losses.py", "def distance(a, b):\n    return (a - b).abs().mean()\n"),
-                       ("raw/scale.txt", "0.01"), ("val/scale.txt", "0")):  # fmt: skip
+    for name, text in (
+        ("m/bks_model.py", MODEL),
+        ("l/bks_dataset.py", LOADER),
+        ("m/losses.py", "def distance(a, b):\n    return (a - b).abs().mean()\n"),
+        ("raw/scale.txt", "0.01"),
+        ("val/scale.txt", "0"),
+    ):
         (workdir / name).parent.mkdir(exist_ok=True)
         (workdir / name).write_text(text)
-    config = {"model": "./m", "dataLoader": "./l", "dataset": "raw", "valDataset": "./val", "epochs": 2,
-              "batchSize": 8, "optimizer": "rmsprop", "learningRate": 0.01,
-              "nodes": [], "nodeType": "cpu", "gradNorm": 0.5}  # fmt: skip
+    config = {
+        "model": "./m",
+        "dataLoader": "./l",
+        "dataset": "raw",
+        "valDataset": "./val",
+        "epochs": 2,
+        "batchSize": 8,
+        "optimizer": "rmsprop",
+        "learningRate": 0.01,
+        "nodes": [],
+        "nodeType": "cpu",
+        "gradNorm": 0.5,
+    }
     (workdir / "config.json").write_text(json.dumps(config))
     done = subprocess.run(
         [sys.executable, "-m", "hpcsynapse", "submit", "config.json", "--scheduler", "local", "--ranks-per-node", "2",
          "--engine", "ddp", "--launcher", "local", "--name", "old", "--follow"],
         capture_output=True, text=True, timeout=LIMIT,
-    )  # fmt: skip
+    )  # fmt: skip  # a command line
     assert done.returncode == 0, done.stdout + done.stderr
     run = RunDirectory.find(workdir / "runs", "old")
     status = read_json(run.status)

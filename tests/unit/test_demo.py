@@ -15,8 +15,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_the_demo_trains_digits_and_shows_the_table(tmp_path: Path) -> None:
-    done = subprocess.run([ROOT / "scripts" / "demo"], capture_output=True, text=True, timeout=600,
-                          env={**os.environ, "TMPDIR": str(tmp_path)}, stdin=subprocess.DEVNULL)  # fmt: skip
+    done = subprocess.run(
+        [ROOT / "scripts" / "demo"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     table = re.search(r"(/\S+/scaling\.csv)", done.stdout)
     assert table is not None, done.stdout

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcsynapse import records
+from hpcsynapse import timing
 from hpcsynapse.errors import RecordError
-from hpcsynapse.records import iterate, last_record, merge, parts
-from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD, StepRecorder
+from hpcsynapse.runs import records
+from hpcsynapse.runs.records import iterate, last_record, merge, parts
+from hpcsynapse.timing import FIELDS, MERGED_NAME, RECORD, StepRecorder, cause_of
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def test_a_record_is_what_the_header_says(tmp_path):
     line, body = path.read_bytes().split(b"\n", 1)
     header = json.loads(line)
     assert [tuple(field) for field in header["fields"]] == [(name, kind) for name, kind, _ in FIELDS]
-    assert (header["format"], header["version"], header["model"]) == ("hpcsynapse-steps", 2, "m")
+    assert (header["format"], header["version"], header["model"]) == ("hpcsynapse-steps", 3, "m")
     assert len(body) == header["record_size"] == RECORD.size
     assert RECORD.unpack(body) == (0, 0, 100.0, 1, 2, 3, 4, 5, 15, 32, 0.25, -1, 1, 0, 0)
 
@@ -64,6 +65,95 @@ def test_three_lines_record_a_loop(tmp_path):
     assert all(0.002 <= record["forward"] <= record["total"] for record in records)
     assert all(abs(record["start"] - time.time()) < 60 for record in records)
     assert last_record(tmp_path) == records[-1]
+
+
+def named(folder):
+    return [dict(zip((name for name, _, _ in FIELDS), record, strict=True)) for _, record in iterate(folder)]
+
+
+class Clock:
+    """A clock that passes only when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def passes(self, seconds):
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(timing.time, "perf_counter", clock)
+    monkeypatch.setattr(timing.time, "time", lambda: 1000.0 + clock.now)
+    return clock
+
+
+def slow_loader(clock, waits):
+    for wait in waits:
+        clock.passes(wait)
+        yield [1, 2, 3]
+
+
+def test_the_wait_for_a_batch_is_the_data_phase_of_its_step(tmp_path, clock):
+    with StepRecorder(tmp_path, rank=0) as recorder:
+        for batch in recorder.batches(slow_loader(clock, [0.5, 0.25])):
+            with recorder.step(samples=len(batch)) as step:
+                clock.passes(1.0)
+                step.mark("forward")
+            clock.passes(0.125)  # logging: no part of a step
+        with recorder.step(samples=3):  # without a batch
+            clock.passes(2.0)
+    first, second, third = named(tmp_path)
+    assert (first["start"], first["data"], first["forward"], first["total"]) == (1000.0, 0.5, 1.0, 1.5)
+    assert (second["start"], second["data"], second["total"]) == (1001.625, 0.25, 1.25)
+    assert (third["start"], third["data"], third["total"]) == (1003.0, 0.0, 2.0)
+
+
+def test_a_pause_is_marked_and_is_no_step(tmp_path, clock):
+    with StepRecorder(tmp_path, rank=0) as recorder:
+        for batch in recorder.batches(slow_loader(clock, [0.5, 0.5])):
+            with recorder.pause("validation"):
+                clock.passes(8.0)
+            with recorder.step(samples=len(batch)):
+                clock.passes(1.0)
+        with pytest.raises(ZeroDivisionError), recorder.pause("checkpoint"):
+            clock.passes(4.0)
+            raise ZeroDivisionError
+        recorder.mark("data")  # the style without begin: the step begins behind the pause
+        recorder.end(samples=3)
+    assert [(step["step"], step["data"], step["total"]) for step in named(tmp_path)] == [
+        (0, 0.5, 1.5),
+        (1, 0.5, 1.5),
+        (2, 0.0, 0.0),
+    ]
+    (part,) = parts(tmp_path)
+    everything = list(RECORD.iter_unpack(part.read()))
+    pauses = [(cause_of(record[12]), record[0], record[2], record[8]) for record in everything if cause_of(record[12])]
+    assert pauses == [("validation", 0, 1000.5, 8.0), ("validation", 1, 1010.0, 8.0), ("checkpoint", 2, 1019.0, 4.0)]
+    assert last_record(tmp_path)["step"] == 2
+    with pytest.raises(ValueError, match="'lunch': give one of validation, checkpoint"), recorder.pause("lunch"):
+        pytest.fail("an unknown cause is told before the work")
+
+
+def test_the_last_step_is_found_before_pauses(tmp_path):
+    with StepRecorder(tmp_path, rank=0) as recorder:
+        recorder.write(7, 0, 1.0, 0, 0, 0, 0, 0, 1.0, 3, 0.5)
+        for _ in range(5):
+            recorder.write_pause("other", 2.0, 1.0)
+    assert last_record(tmp_path)["step"] == 7
+
+
+def test_records_of_format_2_are_read(tmp_path):
+    path = write(tmp_path, steps=2)
+    path.write_bytes(path.read_bytes().replace(b'"version": 3', b'"version": 2', 1))
+    assert [record[0] for _, record in iterate(tmp_path)] == [0, 1]
+    write(tmp_path, rank=1)
+    merge(tmp_path)
+    assert [part.header["version"] for part in parts(tmp_path)] == [2, 3]
 
 
 def test_a_step_that_raised_is_not_recorded(tmp_path):
@@ -87,10 +177,11 @@ def test_cut_at_every_byte_a_file_gives_its_whole_records(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(
     numbers=st.lists(
-        st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1e9, width=32), st.floats(width=32)), max_size=20),
+        st.tuples(st.integers(0, 2**32 - 1), st.floats(0, 1e9, width=32), st.floats(width=32)), max_size=20
+    ),
     note=st.text(max_size=6000),
     cut=st.integers(0, RECORD.size),
-)  # fmt: skip
+)
 def test_whatever_is_written_comes_back(tmp_path_factory, numbers, note, cut):
     folder = tmp_path_factory.mktemp("any")
     note = note.encode("utf-8", "replace").decode()
@@ -174,6 +265,7 @@ def test_a_rerun_over_a_merged_folder_is_seen(tmp_path):
     assert [part.count for part in parts(tmp_path)] == [2, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [False, True])
 def test_a_merge_killed_at_any_stage_neither_loses_nor_doubles(tmp_path, second):
     stage = 0
@@ -221,6 +313,36 @@ def _merge_and_die(folder, stage):
         os._exit(0)
     finally:
         os._exit(1)
+
+
+def test_a_merged_file_that_was_cut_is_read_to_where_it_ends(tmp_path):
+    for rank in range(3):
+        write(tmp_path, rank, steps=4)
+    path = merge(tmp_path)
+    whole = path.read_bytes()
+    kept = parts(tmp_path)[1].offset + 2 * RECORD.size + 5
+    path.write_bytes(whole[:kept])
+    assert read(tmp_path) == [(0, "0", step) for step in range(4)] + [(1, "0", step) for step in range(2)]
+    path.write_bytes(whole[:50])
+    write(tmp_path, 0, attempt="1")
+    with pytest.raises(RecordError, match=r"merged\.steps.*move the file away"):
+        parts(tmp_path)
+    with pytest.raises(RecordError):  # and nothing is merged over it
+        merge(tmp_path)
+    path.unlink()
+    assert read(tmp_path) == [(0, "1", step) for step in range(3)]
+    header = {"format": "hpcsynapse-steps", "version": 3, "record_size": RECORD.size, "parts": [1]}
+    path.write_text(json.dumps(header) + "\n")
+    with pytest.raises(RecordError, match="parts is damaged"):
+        parts(tmp_path)
+
+
+def test_merged_records_are_on_disk_before_what_they_are_made_of_is_removed(tmp_path, monkeypatch):
+    write(tmp_path, 0)
+    seen = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(sorted(path.name for path in tmp_path.glob("rank-*"))))
+    merge(tmp_path)
+    assert seen and all(names == ["rank-00000.0.steps"] for names in seen)
 
 
 def test_a_merge_does_not_remove_records_that_came_meanwhile(tmp_path):

@@ -11,10 +11,17 @@ from hpcsynapse.units import format_seconds, format_walltime, parse_mebibytes, p
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("00:15:00", 900), ("1:00:00", 3600), ("100:00:00", 360000), ("2-03:04:05", 183845), ("1-00", 86400),
-        ("90m", 5400), ("2h", 7200), ("45s", 45), ("1d", 86400),
+        ("00:15:00", 900),
+        ("1:00:00", 3600),
+        ("100:00:00", 360000),
+        ("2-03:04:05", 183845),
+        ("1-00", 86400),
+        ("90m", 5400),
+        ("2h", 7200),
+        ("45s", 45),
+        ("1d", 86400),
     ],
-)  # fmt: skip
+)
 def test_walltime_forms(text: str, seconds: int) -> None:
     assert parse_walltime(text) == timedelta(seconds=seconds)
 

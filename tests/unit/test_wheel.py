@@ -17,8 +17,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)],
-                   check=True, capture_output=True, timeout=300)  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     return next(folder.glob("*.whl"))
 
 
@@ -36,8 +40,12 @@ def test_the_wheel_carries_every_template_and_nothing_else(wheel: Path) -> None:
 def test_a_clean_environment_renders_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", str(wheel)], check=True,
-                   capture_output=True, timeout=300)  # fmt: skip
+    subprocess.run(
+        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", str(wheel)],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format=freeze"], check=True, capture_output=True, text=True
     )
@@ -45,10 +53,16 @@ def test_a_clean_environment_renders_from_the_wheel(wheel: Path, tmp_path: Path)
     assert packages - {"pip", "setuptools"} == {"hpcsynapse", "click", "jinja2", "markupsafe", "tomli_w"}
     clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = tmp_path / "venv" / "bin" / "hpcsynapse"
-    done = subprocess.run([command, "render", "--scheduler", "slurm", "--nodes", "4", "--gpus", "4", "--", "true"],
-                          cwd=tmp_path, env=clean, capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [command, "render", "--scheduler", "slurm", "--nodes", "4", "--gpus", "4", "--", "true"],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --nodes=4\n" in done.stdout
-    done = subprocess.run([command, "check", "--scheduler", "local"], cwd=tmp_path, env=clean, capture_output=True,
-                          text=True)  # fmt: skip
+    done = subprocess.run(
+        [command, "check", "--scheduler", "local"], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
     assert done.returncode == 2 and "hpcsynapse[train]" in done.stdout

@@ -2,87 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import ScaledTranslation
 
-from hpcsynapse.report.plots.style import (
-    GREY,
-    Plot,
-    colour,
-    count,
-    label_ends,
-    marker,
-    new_figure,
-    ranks_axis,
-    short,
-    width_for,
-)
+from hpcsynapse.report.plots.axes import label_ends, limit_height, ranks_axis
+from hpcsynapse.report.plots.series import Series
+from hpcsynapse.report.plots.style import GREY, Plot, beside, count, new_figure, text_size, width_for
 from hpcsynapse.report.points import ScalingPoint
 
 _GROUPS = 8  # rank counts in the comparison of strategies
 
 
-@dataclass(frozen=True)
-class Series:
-    """A line of a plot: rows that differ in ranks alone, by ranks."""
-
-    label: str
-    rows: tuple[ScalingPoint, ...]
-    shade: str
-    sign: str
-
-    @property
-    def origin(self) -> tuple[int, str]:
-        """Ranks and strategy of the baseline."""
-        return self.rows[0].baseline_ranks, self.rows[0].baseline_strategy
-
-
-def series_of(rows: Iterable[ScalingPoint]) -> list[Series]:
-    """Return the lines of a report in its order; a lone point that only serves as a baseline is not one of them."""
-    groups: dict[tuple[Any, ...], list[ScalingPoint]] = {}
-    for row in rows:
-        number, key = 0, _key(row)  # the number is part of the label from 1 on
-        while any((other.ranks, other.nodes) == (row.ranks, row.nodes) for other in groups.get((*key, number), ())):
-            number += 1  # runs that differ in what is no column, such as the hardware
-        groups.setdefault((*key, number), []).append(row)
-    served = {(row.baseline_strategy, row.baseline_ranks) for row in rows if row.strategy != row.baseline_strategy}
-    kept = {key: own for key, own in groups.items() if len(own) > 1 or (own[0].strategy, own[0].ranks) not in served}
-    groups = kept or groups
-    names = labels(list(groups))
-    return [
-        Series(label, tuple(sorted(own, key=lambda row: (row.ranks, row.nodes or 0))), colour(index), marker(index))
-        for index, (label, own) in enumerate(zip(names, groups.values(), strict=True))
-    ]
-
-
-def _key(row: ScalingPoint) -> tuple[Any, ...]:
-    batch = row.global_batch if row.scaling == "strong" else row.batch_per_rank
-    return (row.strategy, row.engine, row.model, row.data, row.scaling, "" if batch is None else f"batch {batch:g}",
-            f"from {row.baseline_strategy}", f"from {row.baseline_ranks}")  # fmt: skip
-
-
-def labels(keys: Sequence[tuple[Any, ...]]) -> list[str]:
-    """Return a name for every key: its first item, and what else of it is needed to tell the keys apart."""
-    chosen = [0]
-    for index in range(1, len(keys[0]) if keys else 0):
-        told = len({tuple(key[one] for one in chosen) for key in keys})
-        if len({tuple(key[one] for one in (*chosen, index)) for key in keys}) > told:
-            chosen.append(index)
-    named = [", ".join(str(key[index]) for index in chosen if key[index] not in ("", 0)) for key in keys]
-    shortened = [short(name) for name in named]
-    return [name or "measured" for name in (shortened if len(set(shortened)) == len(set(named)) else named)]
-
-
 def speedup(series: Sequence[Series]) -> Plot:
     """Return speedup against ranks, with an ideal line for every baseline."""
-    figure, [axes] = new_figure(height=_height(series))
+    figure, [axes] = new_figure(lines=_names(series))
     ends = []
     for one in series:
-        ends.append(_line(axes, one, "speedup", anchor=1.0))
-    ranks = [row.ranks for one in series for row in one.rows] + [one.origin[0] for one in series]
+        ends.append(_line(axes, one, "speedup", "{:.2f}x", anchor=1.0))
+    ranks = _ranks(series)
     ranks_axis(axes, ranks)
     origins = sorted({one.origin[0] for one in series})
     for origin in origins:
@@ -93,23 +33,25 @@ def speedup(series: Sequence[Series]) -> Plot:
     if axes.get_xscale() == "log":
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    else:
-        axes.set_ylim(bottom=0)
-    axes.set(ylabel="speedup", title=f"Speedup against {_against(series)}")
+    limit_height(axes, [1.0, *(end[1] for end in ends), *_values(series, "speedup")], _bars(series, "speedup"))
+    scale = " (both axes logarithmic)" if axes.get_yscale() == "log" else ""
+    axes.set(ylabel="speedup", title=f"Speedup against {_against(series)}", xlabel=f"ranks{scale}")
     label_ends(axes, ends)
+    _values_of(axes, series, "speedup", "{:.2f}x", below=True)
     return Plot("speedup", axes.get_title("left"), _words("Speedup", series, "speedup", "{:.2f}"), figure)
 
 
 def efficiency(series: Sequence[Series]) -> Plot:
     """Return efficiency against ranks."""
-    figure, [axes] = new_figure(height=_height(series))
-    ends = [_line(axes, one, "efficiency", anchor=1.0) for one in series]
-    ranks_axis(axes, [row.ranks for one in series for row in one.rows] + [one.origin[0] for one in series])
+    figure, [axes] = new_figure(lines=_names(series))
+    ends = [_line(axes, one, "efficiency", "{:.0%}", anchor=1.0) for one in series]
+    ranks_axis(axes, _ranks(series))
     axes.axhline(1.0, color=GREY, ls="--", lw=1.2, zorder=1)
-    axes.set_ylim(0, max(1.08, 1.05 * axes.get_ylim()[1]))
+    limit_height(axes, [1.0, *_values(series, "efficiency")], _bars(series, "efficiency"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(ylabel="efficiency", title=f"Efficiency against {_against(series)}")
     label_ends(axes, [*ends, (axes.get_xlim()[1], 1.0, "ideal", GREY)])
+    _values_of(axes, series, "efficiency", "{:.0%}", below=False)
     return Plot("efficiency", axes.get_title("left"), _words("Efficiency", series, "efficiency", "{:.1%}"), figure)
 
 
@@ -118,21 +60,26 @@ def throughput(series: Sequence[Series]) -> Plot | None:
     known = [one for one in series if all(row.throughput for row in one.rows)]
     if not known:
         return None
-    figure, [axes] = new_figure(height=_height(known))
-    ends = []
-    for one in known:
-        ends.append(_line(axes, one, "throughput"))
-        first, last = one.rows[0], one.rows[-1]
-        ideal = [(first.throughput or 0.0) * ranks / first.ranks for ranks in (first.ranks, last.ranks)]
-        axes.plot([first.ranks, last.ranks], ideal, color=one.shade, ls=":", lw=1.1, alpha=0.8, zorder=1)
-    ranks_axis(axes, [row.ranks for one in known for row in one.rows])
+    figure, [axes] = new_figure(lines=_names(known))
+    bases = {one.label: _base(one) for one in known}
+    ends = [_line(axes, one, "throughput", "{:,.0f}", anchor=bases[one.label]) for one in known]
+    ranks = _ranks(known)
+    ideals = []
+    for origin, base in sorted({(one.origin[0], round(bases[one.label], 6)) for one in known}):
+        ideal = [base, base * max(ranks) / origin]
+        axes.plot([origin, max(ranks)], ideal, color=GREY, ls="--", lw=1.2, zorder=1)
+        ideals += ideal
+    if len(ideals) == 2:
+        ends.append((max(ranks), ideals[1], "ideal", GREY))
+    ranks_axis(axes, ranks)
     if axes.get_xscale() == "log":
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:g}")
-    else:
-        axes.set_ylim(bottom=0)
-    axes.set(ylabel="samples per second", title="Throughput (dotted: proportional to ranks)")
+    limit_height(axes, [*ideals, *_values(known, "throughput")], _bars(known, "throughput"))
+    title = "Throughput" if len(ideals) == 2 else "Throughput (dashed: proportional to ranks)"
+    axes.set(ylabel="samples/s", title=title)
     label_ends(axes, ends)
+    _values_of(axes, known, "throughput", "{:,.0f}", below=True)
     return Plot("throughput", "Throughput", _words("Samples per second", known, "throughput", "{:,.0f}"), figure)
 
 
@@ -143,8 +90,11 @@ def strategies(series: Sequence[Series]) -> Plot | None:
         for row in one.rows:
             if row.throughput:
                 at.setdefault((row.model, row.data, row.batch_per_rank, row.ranks), []).append((one, row))
-    groups = [sorted(found, key=lambda pair: -(pair[1].throughput or 0.0)) for _, found in sorted(at.items(), key=str)
-              if len({(row.strategy, row.engine) for _, row in found}) > 1]  # fmt: skip
+    groups = [
+        sorted(found, key=lambda pair: -(pair[1].throughput or 0.0))
+        for _, found in sorted(at.items(), key=str)
+        if len({(row.strategy, row.engine) for _, row in found}) > 1
+    ]
     groups = sorted(groups, key=lambda found: found[0][1].ranks)[-_GROUPS:]
     if not groups:
         return None
@@ -157,26 +107,40 @@ def strategies(series: Sequence[Series]) -> Plot | None:
         for one, row in found:
             value = row.throughput or 0.0
             axes.barh(place, value, height=0.78, color=one.shade)
-            axes.annotate(f"{count(value)}  ({value / best:.0%})", (value, place), xytext=(4, 0),
-                          textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+            axes.annotate(
+                f"{count(value)}  ({value / best:.0%})",
+                (value, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=text_size(0.9),
+            )
             ticks.append((place, f"{one.label}, {row.ranks} rank{'s' if row.ranks > 1 else ''}"))
             place += 1
         place += 0.6
     axes.set_yticks([y for y, _ in ticks], [name for _, name in ticks])
     axes.invert_yaxis()
-    axes.margins(x=0.2)
+    axes.margins(x=0.2 if beside() else 0.45)
     axes.set_xlim(left=0)
     axes.grid(visible=False, axis="y")
     axes.xaxis.set_major_formatter("{x:,g}")
-    axes.set(xlabel="samples per second (in brackets: of the best on as many ranks)", title="Strategies compared")
-    words = "; ".join(f"{found[0][1].ranks} ranks: " + ", ".join(f"{one.label} {count(row.throughput or 0)}"
-                      for one, row in found) for found in groups)  # fmt: skip
+    axes.set(xlabel="samples/s (in brackets: of the best on as many ranks)", title="Strategies compared")
+    words = "; ".join(
+        f"{found[0][1].ranks} ranks: " + ", ".join(f"{one.label} {count(row.throughput or 0)}" for one, row in found)
+        for found in groups
+    )
     return Plot("strategies", "Strategies compared", f"Samples per second of every strategy. {words}.", figure)
 
 
-def _height(series: Sequence[Series]) -> float:
-    """Inches that the names of all lines and the ideal ones need."""
-    return max(4.3, 1.2 + 0.18 * (len(series) + len({one.origin for one in series})))
+def _names(series: Sequence[Series]) -> int:
+    """How many names stand beside a plot: those of all lines and of the ideal ones."""
+    return len(series) + len({one.origin for one in series})
+
+
+def _base(one: Series) -> float:
+    """Return the throughput of a line's baseline, which may be another strategy's."""
+    first = one.rows[0]
+    return (first.throughput or 0.0) / first.speedup
 
 
 def _against(series: Sequence[Series]) -> str:
@@ -187,16 +151,60 @@ def _against(series: Sequence[Series]) -> str:
     return f"{strategy + ' on ' if strategy else ''}{ranks} rank{'s' if ranks > 1 else ''}"
 
 
-def _line(axes: Any, one: Series, quantity: str, anchor: float | None = None) -> tuple[float, float, str, str]:
-    """Draw a line with its intervals, from its baseline on where that is another strategy's; returns its end."""
+def _line(
+    axes: Any, one: Series, quantity: str, form: str, anchor: float | None = None
+) -> tuple[float, float, str, str]:
+    """Draw a line with its intervals, from its baseline on where that is another strategy's.
+
+    Returns its end with its name and its last value.
+    """
     x = [row.ranks for row in one.rows]
     y = [float(getattr(row, quantity)) for row in one.rows]
     bars = [_interval(row, quantity, value) for row, value in zip(one.rows, y, strict=True)]
     below, above = [value[0] for value in bars], [value[1] for value in bars]
-    axes.errorbar(x, y, yerr=[below, above], color=one.shade, marker=one.sign, capsize=5, elinewidth=1.2, zorder=3)
+    axes.plot(x, y, color=one.shade, marker=one.sign, ls=one.dash, zorder=3)
+    moved = ScaledTranslation(one.place / 72, 0, axes.figure.dpi_scale_trans)
+    look: dict[str, Any] = {"capsize": 3.5, "elinewidth": 1.2, "zorder": 2.5, "transform": axes.transData + moved}
+    axes.errorbar(x, y, yerr=[below, above], color=one.shade, ls="none", **look)
     if anchor is not None and one.origin[0] < x[0]:
-        axes.plot([one.origin[0], x[0]], [anchor, y[0]], color=one.shade, lw=1.2, ls=(0, (4, 2)), zorder=2)
-    return x[-1], y[-1], one.label, one.shade
+        axes.plot([one.origin[0], x[0]], [anchor, y[0]], color=one.shade, lw=1.1, ls=":", zorder=2)
+    return x[-1], y[-1], f"{one.label} {form.format(y[-1])}", one.shade
+
+
+def _values_of(axes: Any, series: Sequence[Series], quantity: str, form: str, below: bool) -> None:
+    """Write the values beside the points of a single line, but for its baseline and the last, which its name tells."""
+    for row in series[0].rows[:-1] if len(series) == 1 else ():
+        if row.ranks == row.baseline_ranks:
+            continue
+        axes.annotate(
+            form.format(getattr(row, quantity)),
+            (row.ranks, getattr(row, quantity)),
+            xytext=(5, -4 if below else 4),
+            textcoords="offset points",
+            va="top" if below else "bottom",
+            fontsize=text_size(0.8),
+            color=series[0].shade,
+        )
+
+
+def _ranks(series: Sequence[Series]) -> list[int]:
+    """Return all rank counts, with those of the baselines."""
+    return [row.ranks for one in series for row in one.rows] + [one.origin[0] for one in series]
+
+
+def _values(series: Sequence[Series], quantity: str) -> list[float]:
+    return [float(getattr(row, quantity)) for one in series for row in one.rows]
+
+
+def _bars(series: Sequence[Series], quantity: str) -> list[tuple[float, float, float, str]]:
+    """Return the intervals of a quantity: ranks, both ends, and the colour of the line."""
+    found = []
+    for one in series:
+        for row in one.rows:
+            value = float(getattr(row, quantity))
+            below, above = _interval(row, quantity, value)
+            found.append((float(row.ranks), value - below, value + above, one.shade))
+    return found
 
 
 def _interval(row: ScalingPoint, quantity: str, value: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from hpcsynapse.trainer.catalog import DATA
 from hpcsynapse.trainer.data import user
 from hpcsynapse.trainer.data.base import Data, Dataset, MapDataset
 from hpcsynapse.trainer.plugins import check_arguments, load_target, select
-from hpcsynapse.usercode_checks import is_folder
+from hpcsynapse.usercode.checks import is_folder
 
 
 def load(name: str, path: str | None, args: Mapping[str, Any]) -> Data:

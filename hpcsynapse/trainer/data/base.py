@@ -33,12 +33,16 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Training and validation samples, the shape (C, H, W) of one, and the number of classes where it is known."""
+    """Training and validation samples, the shape (C, H, W) of one, and the number of classes where it is known.
+
+    `names` are those of the classes in the order of their labels, or none.
+    """
 
     train: Dataset
     validation: Dataset | None = None
     shape: tuple[int, ...] | None = None
     classes: int | None = None
+    names: tuple[str, ...] = ()
     sharding: str = "strided"
 
 

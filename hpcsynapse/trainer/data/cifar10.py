@@ -18,6 +18,7 @@ from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.data.base import Data, ImageDataset, folder
 
 CLASSES = 10
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _PIXELS = 3 * 32 * 32
 _RECORD = 1 + _PIXELS
 _TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
@@ -46,6 +47,7 @@ def load(path: str | None) -> Data:
         validation=ImageDataset(*test, **scale) if test else None,
         shape=(3, 32, 32),
         classes=CLASSES,
+        names=NAMES,
     )
 
 

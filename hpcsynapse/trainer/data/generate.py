@@ -118,9 +118,11 @@ def cifar_python(images: Bytes, labels: Bytes, name: str = "batch") -> bytes:
     shape = b"".join(b"J" + struct.pack("<i", side) for side in images.shape) + b"\x86"
     content = b"T" + struct.pack("<i", images.size) + images.tobytes()
     items = {
-        b"batch_label": _text(name.encode()), b"labels": b"](" + numbers + b"e",
-        b"data": new + b"(K\x01" + shape + kind + b"\x89" + content + b"tb", b"filenames": b"](" + files + b"e",
-    }  # fmt: skip
+        b"batch_label": _text(name.encode()),
+        b"labels": b"](" + numbers + b"e",
+        b"data": new + b"(K\x01" + shape + kind + b"\x89" + content + b"tb",
+        b"filenames": b"](" + files + b"e",
+    }
     return b"\x80\x02}(" + b"".join(_text(key) + value for key, value in items.items()) + b"u."
 
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.rundir import read_json, write_json
-from hpcsynapse.training import TrainSpec
-from hpcsynapse.usercode_checks import FOLDER_ARGUMENTS
+from hpcsynapse.files import read_json, write_json
+from hpcsynapse.spec.training import TrainSpec
+from hpcsynapse.usercode.checks import FOLDER_ARGUMENTS
 
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 24  # bytes copied between looks at the clock
@@ -129,7 +129,7 @@ class _Stage:
 
     def _files(
         self, top: Path, below: str = "", above: frozenset[str] = frozenset()
-    ) -> Iterator[tuple[str, tuple[int, int]]]:  # fmt: skip
+    ) -> Iterator[tuple[str, tuple[int, int]]]:
         """Yield the manifest of a file or folder; what links point to counts as lying there."""
         self._check_time("its files are not all listed")
         about = top.stat()

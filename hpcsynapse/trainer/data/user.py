@@ -10,7 +10,7 @@ from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer import usercode
 from hpcsynapse.trainer.data.base import Data, MapDataset
 from hpcsynapse.trainer.plugins import check_arguments
-from hpcsynapse.usercode_checks import ENTRY_POINTS, FOLDER_ARGUMENTS, VALIDATION_CLASS, code_folder
+from hpcsynapse.usercode.checks import ENTRY_POINTS, FOLDER_ARGUMENTS, VALIDATION_CLASS, code_folder
 
 
 def load(folder: str, path: str | None, args: Mapping[str, Any]) -> Data:
@@ -29,7 +29,14 @@ def load(folder: str, path: str | None, args: Mapping[str, Any]) -> Data:
         validation = _create(other, VALIDATION_CLASS, val_path or path, own)
     elif val_path or val_loader:
         validation = _create(other, ENTRY_POINTS["loader"][1], val_path or path, own)
-    return Data(train=train, validation=validation)
+    return Data(train=train, validation=validation, names=_names(train.samples))
+
+
+def _names(samples: Any) -> tuple[str, ...]:
+    """Return the names of the classes where a data set has them as torchvision's do: a list `classes` of texts."""
+    classes = getattr(samples, "classes", ())
+    known = isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
+    return tuple(classes) if known else ()
 
 
 def _defines(folder: str, name: str) -> bool:

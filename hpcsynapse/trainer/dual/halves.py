@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from hpcsynapse.spec.training import DualOptions, TrainSpec
 from hpcsynapse.trainer.dual.cut import Cut
 from hpcsynapse.trainer.dual.half import Marks
 from hpcsynapse.trainer.dual.net1 import Matching, Net1, Regressing
 from hpcsynapse.trainer.dual.net2 import Multiplying, Net2, Proposing, Showing
 from hpcsynapse.trainer.engines.base import Optimizer
 from hpcsynapse.trainer.objective import Objective
-from hpcsynapse.training import DualOptions, TrainSpec
 
 
 def make_first(cut: Cut, optimizer: Optimizer, clock: Marks, train: TrainSpec, options: DualOptions) -> Net1:

@@ -23,14 +23,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from hpcsynapse.errors import HpcSynapseError
+from hpcsynapse.spec.training import DualOptions, TrainSpec
 from hpcsynapse.trainer import models, optim
 from hpcsynapse.trainer.dual import halves, targets
 from hpcsynapse.trainer.dual.cut import find_cut
-from hpcsynapse.trainer.dual.net1 import Matching, Net1, Visit
+from hpcsynapse.trainer.dual.net1 import Matching, Net1, SentBatch
 from hpcsynapse.trainer.dual.net2 import Net2
 from hpcsynapse.trainer.engines.base import Optimizer
 from hpcsynapse.trainer.objective import Objective
-from hpcsynapse.training import DualOptions, TrainSpec
 from hpcsynapse.units import parse_mebibytes
 
 PARTS = ("single", "net1", "net2")
@@ -129,15 +129,15 @@ def _single(model: nn.Module, optimizer: Optimizer, objective: Objective, inputs
 
 
 def _net1(first: Net1, options: DualOptions, inputs: Tensor) -> Step:
-    waiting: list[Visit] = []
+    waiting: list[SentBatch] = []
 
     def step() -> None:
-        visit = first.visit(inputs)
+        sent = first.forward(inputs)
         if not first.answered:
             return
-        waiting.append(visit)
+        waiting.append(sent)
         if len(waiting) > options.one_batch_late:
-            first.learn(waiting.pop(0), _answer(first, options, visit.activation))
+            first.learn(waiting.pop(0), _answer(first, options, sent.activation))
 
     return step
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hpcsynapse.spec.training import DualOptions
 from hpcsynapse.trainer.dual import targets
 from hpcsynapse.trainer.dual.half import Half, Marks
 from hpcsynapse.trainer.engines.base import Optimizer
-from hpcsynapse.training import DualOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class SentBatch:
     """One batch that was sent: its inputs, the activation as net2 sees it, and the output with its graph, if kept."""
 
     inputs: Tensor
@@ -31,15 +31,15 @@ class Net1(Half):
     answered = False
     keeps_graph = False
 
-    def visit(self, inputs: Tensor) -> Visit:
+    def forward(self, inputs: Tensor) -> SentBatch:
         """Compute the activation of a batch."""
         with torch.set_grad_enabled(self.keeps_graph):
             output = self.network(inputs)
         self.clock.mark("forward")
-        return Visit(inputs, output.detach(), output if self.keeps_graph else None)
+        return SentBatch(inputs, output.detach(), output if self.keeps_graph else None)
 
-    def learn(self, visit: Visit, answer: Tensor) -> Tensor:
-        """Update from the answer to a visit and return the loss before the first update."""
+    def learn(self, sent: SentBatch, answer: Tensor) -> Tensor:
+        """Update from the answer to a batch and return the loss before the first update."""
         raise NotImplementedError
 
     def extra_state(self) -> dict[str, Any]:
@@ -55,22 +55,23 @@ class Regressing(Net1):
 
     answered = True
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer, clock: Marks, clip_norm: float | None,
-                 options: DualOptions) -> None:  # fmt: skip
+    def __init__(
+        self, network: nn.Module, optimizer: Optimizer, clock: Marks, clip_norm: float | None, options: DualOptions
+    ) -> None:
         super().__init__(network, optimizer, clock, clip_norm)
         self._options = options
         self.keeps_graph = not options.one_batch_late  # later it would be that of parameters that have changed
 
-    def learn(self, visit: Visit, answer: Tensor) -> Tensor:
+    def learn(self, sent: SentBatch, answer: Tensor) -> Tensor:
         """Make the local steps towards the target."""
-        options, output, losses = self._options, visit.output, []
-        difference = targets.decode(answer, visit.activation) if options.int8_targets else answer
+        options, output, losses = self._options, sent.output, []
+        difference = targets.decode(answer, sent.activation) if options.int8_targets else answer
         for left in reversed(range(options.net1_steps)):
             if output is None:
-                output = self.network(visit.inputs)
+                output = self.network(sent.inputs)
                 self.clock.mark("forward")
             way = difference.clone() if left else difference
-            loss, gradient = targets.regression(output, visit.activation, way, self.beta)
+            loss, gradient = targets.regression(output, sent.activation, way, self.beta)
             self.update(output, gradient)
             losses.append(loss)
             output = None
@@ -87,8 +88,16 @@ class Matching(Net1):
     answered = True
     keeps_graph = True
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer, clock: Marks, clip_norm: float | None,
-                 options: DualOptions, bridge: Iterable[nn.Module], seed: int) -> None:  # fmt: skip
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        clock: Marks,
+        clip_norm: float | None,
+        options: DualOptions,
+        bridge: Iterable[nn.Module],
+        seed: int,
+    ) -> None:
         super().__init__(network, optimizer, clock, clip_norm)
         self._norm = options.norm
         self.copy = nn.Sequential(*(copy.deepcopy(layer) for layer in bridge))
@@ -96,9 +105,9 @@ class Matching(Net1):
             shuffle(self.copy, seed)
         optimizer.add_param_group({"params": [part for part in self.copy.parameters() if part.requires_grad]})
 
-    def learn(self, visit: Visit, answer: Tensor) -> Tensor:
+    def learn(self, sent: SentBatch, answer: Tensor) -> Tensor:
         """Make one step on the distance."""
-        own = self.copy(visit.output)
+        own = self.copy(sent.output)
         self.clock.mark("forward")
         return self.update(targets.distance(own, answer, self._norm))
 

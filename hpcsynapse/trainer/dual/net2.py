@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.spec.training import DualOptions
 from hpcsynapse.trainer.dual import targets
 from hpcsynapse.trainer.dual.half import Half, Marks
 from hpcsynapse.trainer.dual.multipliers import Multipliers
 from hpcsynapse.trainer.engines.base import Optimizer
 from hpcsynapse.trainer.objective import Objective
-from hpcsynapse.training import DualOptions
 
 
 class Net2(Half):
@@ -23,8 +23,15 @@ class Net2(Half):
     An exchange is `answer`, after which net1 can go on, then `learn`.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer, clock: Marks, clip_norm: float | None,
-                 options: DualOptions, objective: Objective) -> None:  # fmt: skip
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        clock: Marks,
+        clip_norm: float | None,
+        options: DualOptions,
+        objective: Objective,
+    ) -> None:
         super().__init__(network, optimizer, clock, clip_norm)
         self.options, self.objective = options, objective
 
@@ -86,8 +93,15 @@ class Proposing(Net2):
             self.clock.mark("backward")
             return found
 
-        return targets.descend(activation, slope, gradient, steps=options.target_steps, rate=options.target_rate,
-                               beta=self.beta, multiplier=multiplier)  # fmt: skip
+        return targets.descend(
+            activation,
+            slope,
+            gradient,
+            steps=options.target_steps,
+            rate=options.target_rate,
+            beta=self.beta,
+            multiplier=multiplier,
+        )
 
 
 class Multiplying(Proposing):
@@ -96,8 +110,15 @@ class Multiplying(Proposing):
     The target of phi is z - u with the new u.
     """
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer, clock: Marks, clip_norm: float | None,
-                 options: DualOptions, objective: Objective) -> None:  # fmt: skip
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        clock: Marks,
+        clip_norm: float | None,
+        options: DualOptions,
+        objective: Objective,
+    ) -> None:
         super().__init__(network, optimizer, clock, clip_norm, options, objective)
         self._multipliers = Multipliers()
         self._indices: Any = ()
@@ -108,7 +129,7 @@ class Multiplying(Proposing):
         self._indices = indices
 
     def difference(self, activation: Tensor, slope: Tensor, labels: Any) -> Tensor:
-        """Return the way to z - u, and keep u for the next visit of these samples."""
+        """Return the way to z - u, and keep u for the next time these samples come."""
         before = self._multipliers.take(self._indices, activation)
         target = self.target(activation, slope, labels, before)
         after = targets.next_multiplier(before, activation, target, self.options.multiplier_damping)
@@ -136,8 +157,16 @@ class Multiplying(Proposing):
 class Showing(Net2):
     """Answers what its own first layers make of the activation, before their update: `distance`."""
 
-    def __init__(self, network: nn.Module, optimizer: Optimizer, clock: Marks, clip_norm: float | None,
-                 options: DualOptions, objective: Objective, bridge: Iterable[nn.Module]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        clock: Marks,
+        clip_norm: float | None,
+        options: DualOptions,
+        objective: Objective,
+        bridge: Iterable[nn.Module],
+    ) -> None:
         super().__init__(network, optimizer, clock, clip_norm, options, objective)
         self._last = tuple(bridge)[-1]
         self._last.register_forward_hook(self._keep)

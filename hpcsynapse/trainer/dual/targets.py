@@ -16,9 +16,15 @@ _LEAST = 1e-12  # norm by which a distance is divided at least
 
 
 def descend(
-    activation: Tensor, first: Tensor, gradient: Gradient, *, steps: int, rate: float, beta: float,
+    activation: Tensor,
+    first: Tensor,
+    gradient: Gradient,
+    *,
+    steps: int,
+    rate: float,
+    beta: float,
     multiplier: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Return z after `steps` gradient steps on c(z) + beta/2 ||z - a - u||^2 from z = a, of length `rate` / beta.
 
     `first` is dc/dz at a, which the caller has from its own backward pass; `gradient` gives it elsewhere; u is the
@@ -34,7 +40,7 @@ def descend(
 
 
 def next_multiplier(multiplier: Tensor, activation: Tensor, target: Tensor, damping: float) -> Tensor:
-    """Return u for the next visit of these samples: damping * (u + a - z); 1 is the textbook's."""
+    """Return u for the next time these samples come: damping * (u + a - z); 1 is the textbook's."""
     return damping * (multiplier + activation - target)
 
 

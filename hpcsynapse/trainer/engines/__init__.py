@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from hpcsynapse.job.discovery import RankIdentity
 from hpcsynapse.trainer.engines.base import Engine
-from hpcsynapse.trainer.identity import Identity
 from hpcsynapse.trainer.plugins import Entry, select
 
 _PACKAGE = "hpcsynapse.trainer.engines"
@@ -17,7 +17,7 @@ ENGINES: dict[str, Entry] = {
 }
 
 
-def create(name: str, identity: Identity, device: torch.device, start_limit: float, wait_limit: float) -> Engine:
+def create(name: str, identity: RankIdentity, device: torch.device, start_limit: float, wait_limit: float) -> Engine:
     """Return an engine that has not started yet; limits are seconds. Raises TrainError when it is not installed."""
     engine: Engine = select("engine", ENGINES, name)(identity, device, start_limit, wait_limit)
     return engine

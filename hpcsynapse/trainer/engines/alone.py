@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from hpcsynapse.spec.training import ExchangeOptions
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.engines.base import PLAIN, Averager, Engine, Optimizer
-from hpcsynapse.training import ExchangeOptions
 
 
 class LocalAverager(Averager):

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.job.discovery import RankIdentity
+from hpcsynapse.spec.training import ExchangeOptions
 from hpcsynapse.trainer.clock import StepClock
-from hpcsynapse.trainer.identity import Identity
-from hpcsynapse.training import ExchangeOptions
 
 Optimizer = torch.optim.Optimizer
 PLAIN = ExchangeOptions()
+_PIECE = 64 * 1024**2  # bytes that are broadcast at once
 
 
 class Averager(ABC):
@@ -48,7 +49,7 @@ class Engine(ABC):
     name = ""
     communicate = "exposed"  # what the phase `communicate` holds: what did not overlap with backward, or `complete`
 
-    def __init__(self, identity: Identity, device: torch.device, start_limit: float, wait_limit: float) -> None:
+    def __init__(self, identity: RankIdentity, device: torch.device, start_limit: float, wait_limit: float) -> None:
         self.identity, self.device = identity, device
         self.start_limit, self.wait_limit = start_limit, wait_limit
         self.controller = ""
@@ -116,6 +117,15 @@ class Engine(ABC):
         vector = torch.tensor(values, dtype=torch.float64)
         self.all_reduce(vector, op)
         return [float(value) for value in vector.tolist()]
+
+    def broadcast_bytes(self, data: bytes | None) -> bytes:
+        """Give every rank the bytes of rank 0, in pieces; elsewhere `data` is None."""
+        size = int(self.reduce([float(len(data or b""))], "max")[0])
+        whole = torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(size, dtype=torch.uint8)
+        if self.size > 1:
+            for first in range(0, size, _PIECE):
+                self.broadcast(whole[first : first + _PIECE])
+        return whole.numpy().tobytes()
 
     def barrier(self) -> None:
         """Return when every rank has come here."""

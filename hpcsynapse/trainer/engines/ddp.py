@@ -17,10 +17,10 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.spec.training import ExchangeOptions
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.engines.base import PLAIN, Averager, Engine, Optimizer
 from hpcsynapse.trainer.engines.compression import HALVES, pack
-from hpcsynapse.training import ExchangeOptions
 
 # The first name is that of torch 2.13, which warns about the second.
 _NAMES = inspect.signature(DistributedDataParallel).parameters
@@ -28,7 +28,16 @@ _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else 
 _OPS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX}
 _ONE_BUCKET = 10_000  # MiB
 
+_MEETING = "hpcsynapse/meeting"
+# gloo's clock runs while the job is suspended, and its connections do not outlive its limit: the watchdog ends waits.
+_NO_LIMIT = timedelta(days=365)
+
 Future = torch.futures.Future[Tensor]
+
+
+def _meeting() -> str:
+    """Return what all ranks of one start of one run have in common, and no other run has."""
+    return f"{os.environ.get('HPCSYNAPSE_RUN_DIR', 'no run')}, start {os.environ.get('HPCSYNAPSE_ATTEMPT', '0')}"
 
 
 def bucket_size(size: int) -> float:
@@ -133,7 +142,7 @@ class DdpEngine(Engine):
             store=self._meet(),
             rank=self.rank,
             world_size=self.size,
-            timeout=timedelta(seconds=self.wait_limit),
+            timeout=timedelta(seconds=self.wait_limit) if cuda else _NO_LIMIT,
         )
         self.check_world(dist.get_rank(), dist.get_world_size(), "check WORLD_SIZE")
 
@@ -143,8 +152,13 @@ class DdpEngine(Engine):
         keys = [f"hpcsynapse/present/{rank}" for rank in range(self.size)]
         try:
             store = self._store(limit)
+            if self.rank == 0:
+                store.set(_MEETING, _meeting())
+            store.wait([_MEETING], limit)
         except dist.DistError as error:
             raise TrainError(f"rank {self.rank} could not meet the others at {where}: {error}") from error
+        if (other := store.get(_MEETING).decode()) != _meeting():  # two runs were given the same port of one node
+            raise TrainError(f"rank {self.rank} of {_meeting()} found another run at {where}: {other}")
         store.set(keys[self.rank], "1")
         try:
             store.wait(keys, limit)
@@ -170,7 +184,7 @@ class DdpEngine(Engine):
             dist.all_reduce(tensor, op=_OPS[op])
         except RuntimeError as error:
             who = f"rank {1 - self.rank}" if self.size == 2 else "a rank"
-            raise TrainError(f"peer lost: {who} is gone, or silent for {self.wait_limit:g} s: {error}") from error
+            raise TrainError(f"peer lost: {who} is gone: {error}") from error
 
     def broadcast(self, tensor: Tensor) -> None:
         """Replace a tensor by that of rank 0."""

@@ -60,9 +60,14 @@ class FlatAverager(Averager):
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer, clock: StepClock, exchange: Callable[[Tensor], None],
-        ranks: int, half: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        clock: StepClock,
+        exchange: Callable[[Tensor], None],
+        ranks: int,
+        half: torch.dtype | None = None,
+    ) -> None:
         super().__init__(model, optimizer, clock)
         self._exchange, self._ranks, self._half = exchange, ranks, half
         self._buffers = flat_gradients(self.parameters)

@@ -10,10 +10,10 @@ import torch
 from horovod.torch.compression import Compressor
 from torch import Tensor, nn
 
+from hpcsynapse.spec.training import ExchangeOptions
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.engines.base import PLAIN, Averager, Engine, Optimizer
 from hpcsynapse.trainer.engines.compression import HALVES, pack
-from hpcsynapse.training import ExchangeOptions
 
 _OPS = {"sum": hvd.Sum, "max": hvd.Max}
 
@@ -65,15 +65,12 @@ class HorovodEngine(Engine):
         """Initialise Horovod; raises TrainError when its world is not the launcher's."""
         limit = max(1, int(self.wait_limit))
         os.environ.setdefault("HOROVOD_STALL_CHECK_TIME_SECONDS", str(max(1, limit // 2)))
-        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", str(limit))
+        # Never: its clock runs while the job is suspended. The watchdog ends what waits in vain.
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", "0")
         os.environ.setdefault("HOROVOD_GLOO_TIMEOUT_SECONDS", str(max(1, int(self.start_limit))))
         hvd.init()
         self.controller = "mpi" if hvd.mpi_enabled() else "gloo"
-        self.check_world(
-            hvd.rank(),
-            hvd.size(),
-            "start the ranks with mpirun or horovodrun, or with srun --mpi=pmix",
-        )
+        self.check_world(hvd.rank(), hvd.size(), "start the ranks with mpirun or horovodrun, or with srun --mpi=pmix")
 
     def all_reduce(self, tensor: Tensor, op: str = "sum") -> None:
         """Replace a tensor by its sum or maximum over all ranks."""

@@ -11,11 +11,11 @@ from mpi4py import MPI
 from torch import Tensor, nn
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.spec.training import ExchangeOptions
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.engines.base import PLAIN, Averager, Engine, Optimizer
 from hpcsynapse.trainer.engines.compression import HALVES
 from hpcsynapse.trainer.engines.flat import FlatAverager
-from hpcsynapse.training import ExchangeOptions
 
 _OPS = {"sum": MPI.SUM, "max": MPI.MAX}
 

@@ -11,7 +11,7 @@ from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.catalog import MODELS
 from hpcsynapse.trainer.models import user
 from hpcsynapse.trainer.plugins import check_arguments, load_target, select
-from hpcsynapse.usercode_checks import is_folder
+from hpcsynapse.usercode.checks import is_folder
 
 
 def create(

@@ -23,11 +23,7 @@ class AlexNet(nn.Module):
     """
 
     def __init__(
-        self,
-        shape: Sequence[int] = (3, 224, 224),
-        classes: int = 1000,
-        small: bool | None = None,
-        dropout: float = 0.5,
+        self, shape: Sequence[int] = (3, 224, 224), classes: int = 1000, small: bool | None = None, dropout: float = 0.5
     ) -> None:
         super().__init__()
         channels, *_ = check_images("alexnet", shape, classes, least=15)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hpcsynapse.table import BYTES, KEY, LARGE, column, columns
 from hpcsynapse.trainer import models
 from hpcsynapse.trainer.catalog import MODELS
 from hpcsynapse.trainer.plugins import select
@@ -17,19 +18,25 @@ _CIFAR10 = ((3, 32, 32), 10)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCost:
-    """One model for one shape of input.
+    """One model for one shape of input; the fields, in this order, are its columns."""
 
-    `bytes` are those of the parameters as 32-bit floats, which is what an exchange of all gradients moves. `flops` are
-    those of one sample's forward pass through convolutions and matrix products, a multiply-add counted as two.
-    """
+    name: str = column("name of the model", head="model", priority=KEY, always=True)
+    input: str = column("shape of a sample, channels x height x width", priority=KEY)
+    classes: int = column("classes told apart")
+    parameters: int = column("trained numbers", unit=LARGE, priority=7)
+    bytes: int = column(
+        "bytes of the parameters as 32-bit floats: what an exchange of all gradients moves", unit=BYTES, priority=8
+    )
+    flops: int = column(
+        "FLOPs of a sample's forward pass: convolutions and matrix products, a multiply-add as two",
+        head="FLOPs",
+        unit=LARGE,
+        priority=8,
+    )
+    source: str = column("publication that describes it", priority=4)
 
-    name: str
-    input: str
-    classes: int
-    parameters: int
-    bytes: int
-    flops: int
-    source: str
+
+COLUMNS = columns(ModelCost)
 
 
 def survey(name: str) -> list[ModelCost]:

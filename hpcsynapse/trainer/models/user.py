@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer import usercode
 from hpcsynapse.trainer.plugins import check_arguments
-from hpcsynapse.usercode_checks import ENTRY_POINTS, WEIGHTS, code_folder
+from hpcsynapse.usercode.checks import ENTRY_POINTS, WEIGHTS, code_folder
 
 # Where programs put a state dict inside a larger file; `model` is the one in a checkpoint of ours.
 _NESTED = ("state_dict", "model")

@@ -152,7 +152,10 @@ def exchange(transfers: Sequence[Transfer], limit: float, alive: Callable[[], No
             going[transfer.link.connection.fileno()] = transfer
             poller.register(transfer.link.connection, transfer.wants)
     while going and all(transfer.error is None for transfer in transfers):
-        for number, events in poller.poll(_LOOK):
+        asked = time.monotonic()
+        ready = poller.poll(_LOOK)
+        _forgive(time.monotonic() - asked - 2 * _LOOK / 1000, transfers)
+        for number, events in ready:
             before = going[number].wants
             going[number].move(events)
             _go_on(poller, going, number, before)
@@ -163,6 +166,12 @@ def exchange(transfers: Sequence[Transfer], limit: float, alive: Callable[[], No
     for transfer in transfers:
         if transfer.error is not None:
             transfer.link.close()
+
+
+def _forgive(longer: float, transfers: Sequence[Transfer]) -> None:
+    """Leave out what a wait took longer than any does: this process was suspended meanwhile, with its servers."""
+    for transfer in transfers:
+        transfer.last += max(0.0, longer)
 
 
 def _go_on(poller: select.poll, going: dict[int, Transfer], number: int, before: int) -> None:

@@ -75,9 +75,18 @@ class Frame(NamedTuple):
     def pack(self) -> bytes:
         """Return the header as it travels."""
         return _HEADER.pack(
-            _MAGIC, self.kind, self.flags, self.samples, self.chief, self.others, self.size, self.version, self.step,
-            self.staleness, self.rate,
-        )  # fmt: skip
+            _MAGIC,
+            self.kind,
+            self.flags,
+            self.samples,
+            self.chief,
+            self.others,
+            self.size,
+            self.version,
+            self.step,
+            self.staleness,
+            self.rate,
+        )
 
 
 def unpack(data: bytes | bytearray | memoryview, sizes: Mapping[int, int]) -> Frame:

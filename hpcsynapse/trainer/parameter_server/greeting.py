@@ -72,8 +72,9 @@ def answer(connection: socket.socket, key: bytes) -> Guest:
     if not hmac.compare_digest(proof, _sign(key, b"worker", challenge, told)):
         raise RefusedError("this connection does not know the run's key")
     own, digest, elements, worker, workers, server, servers = _BODY.unpack(told)
-    greeting = Greeting(digest=digest, elements=elements, worker=worker, workers=workers, server=server,
-                        servers=servers)  # fmt: skip
+    greeting = Greeting(
+        digest=digest, elements=elements, worker=worker, workers=workers, server=server, servers=servers
+    )
     return Guest(connection, greeting, key, (challenge, own))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.training import TrainSpec
+from hpcsynapse.spec.training import TrainSpec
 
 
 def part(elements: int, server: int, servers: int) -> range:

@@ -21,7 +21,7 @@ class Member:
     left: bool = False  # said goodbye
     early: bool = False  # and had not made its last step
     step: int | None = None  # steps made
-    visit: int = 0  # number of its newest connection
+    connection: int = 0  # number of its newest connection
 
 
 class Members:
@@ -39,18 +39,23 @@ class Members:
         self._all = [Member(since=now) for _ in range(workers)]
 
     def join(self, worker: int) -> int:
-        """Note that a worker is here and return the number of this visit; an older connection of it is void."""
+        """Note that a worker is here and return the number of this connection; an older connection of it is void."""
         with self._lock:
             member = self._all[worker]
-            member.here, member.came, member.since, member.visit = True, True, time.monotonic(), member.visit + 1
+            member.here, member.came, member.since, member.connection = (
+                True,
+                True,
+                time.monotonic(),
+                member.connection + 1,
+            )
             member.left = member.done = member.early = False
-            return member.visit
+            return member.connection
 
-    def lose(self, worker: int, visit: int) -> bool:
+    def lose(self, worker: int, connection: int) -> bool:
         """Note that a connection ended and return whether the worker is lost: it had not said goodbye or come anew."""
         with self._lock:
             member = self._all[worker]
-            if member.visit != visit or not member.here:
+            if member.connection != connection or not member.here:
                 return False
             member.here, member.since = False, time.monotonic()
             return not member.left

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.spec.training import ServerOptions
 from hpcsynapse.trainer.parameter_server.frames import DROPPED, STOPPING, Frame, Kind
-from hpcsynapse.trainer.parameter_server.ledger import Ledger
 from hpcsynapse.trainer.parameter_server.members import Members
+from hpcsynapse.trainer.parameter_server.server_records import ServerRecords
 from hpcsynapse.trainer.parameter_server.state import Part
-from hpcsynapse.trainer.parameter_server.updates import Updates, Visitor
-from hpcsynapse.training import ServerOptions
+from hpcsynapse.trainer.parameter_server.updates import Requester, Updates
 
 _TELL = 1.0  # seconds between signs of life to a worker that waits
 
@@ -27,8 +27,8 @@ class Rounds(Updates):
     update.
     """
 
-    def __init__(self, part: Part, members: Members, ledger: Ledger, options: ServerOptions) -> None:
-        super().__init__(part, members, ledger, options)
+    def __init__(self, part: Part, members: Members, records: ServerRecords, options: ServerOptions) -> None:
+        super().__init__(part, members, records, options)
         self._changed = threading.Condition()
         self._given: dict[int, tuple[Frame, list[Tensor]]] = {}
         self._reason = ""
@@ -60,32 +60,32 @@ class Rounds(Updates):
             f"did not return within {self.members.rejoin_limit:g} s"
         )
 
-    def push(self, visitor: Visitor, frame: Frame) -> None:
+    def push(self, requester: Requester, frame: Frame) -> None:
         """Take a whole gradient, wait until it was used, and answer."""
         gradients = []
         try:
             for chunk in self.part.chunks:
-                gradients.append(visitor.take(chunk, whole=True))
+                gradients.append(requester.take(chunk, whole=True))
         except OSError:
-            self.ledger.count("interrupted", visitor.worker)
+            self.records.count("interrupted", requester.worker)
             raise
         with self._changed:
             staleness = max(0, self.version - frame.version)
             flags = DROPPED if frame.version != self.version or frame.step < self.reached else 0
             if not flags:
-                self._given[visitor.worker] = (frame, gradients)
+                self._given[requester.worker] = (frame, gradients)
                 if self._due:  # before anybody adds to it
                     self._update()
         while not flags and not self._used(frame.version):
             flags = DROPPED | STOPPING if self.members.stopping else 0
-            visitor.answer(Frame(Kind.WAIT))
+            requester.answer(Frame(Kind.WAIT))
         if flags & DROPPED:
-            self.ledger.count("dropped", visitor.worker)
-        version, step = self.told(visitor.worker)
-        self.members.advance(visitor.worker, step)
-        visitor.answer(Frame(Kind.PARAMETERS, len(self.part.view), flags, version, step, staleness))
+            self.records.count("dropped", requester.worker)
+        version, step = self.told(requester.worker)
+        self.members.advance(requester.worker, step)
+        requester.answer(Frame(Kind.PARAMETERS, len(self.part.view), flags, version, step, staleness))
         for chunk in self.part.chunks:
-            visitor.give(chunk)
+            requester.give(chunk)
 
     @property
     def _due(self) -> bool:
@@ -111,11 +111,11 @@ class Rounds(Updates):
                 first.add_(other)
             chunk.apply(first.div_(len(frames)), newest.rate)
         for worker in self._given:
-            self.ledger.count("applied", worker)
+            self.records.count("applied", worker)
         self._given.clear()
         self.version += 1
         self.reached = max(self.reached, newest.step + 1)
-        self.ledger.update(self.version, sum(frame.samples for frame in frames), 0)
+        self.records.update(self.version, sum(frame.samples for frame in frames), 0)
         self._changed.notify_all()
 
     def save(self) -> dict[str, Any]:

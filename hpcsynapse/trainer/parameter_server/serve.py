@@ -9,26 +9,27 @@ import resource
 import signal
 import socket
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import torch
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.secret import ensure_secret
-from hpcsynapse.spec import JobSpec
+from hpcsynapse.job.supervise import GRACES
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.secret import ensure_secret
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.names import LOCKSTEP
 from hpcsynapse.timing import StepRecorder
 from hpcsynapse.trainer.cluster import Cluster
 from hpcsynapse.trainer.parameter_server import state
-from hpcsynapse.trainer.parameter_server.ledger import COUNTS, Ledger
 from hpcsynapse.trainer.parameter_server.members import Members
 from hpcsynapse.trainer.parameter_server.server import SPARE, Plan, Server
+from hpcsynapse.trainer.parameter_server.server_records import COUNTS, ServerRecords
 from hpcsynapse.trainer.traffic import Traffic
-from hpcsynapse.training import LOCKSTEP
 
 _LOOK = 0.5  # seconds between looks at who is there
-_GRACE = 20.0  # seconds after SIGTERM for workers to leave; queues kill after 30
 _FAREWELL = 5.0  # seconds for workers to be told why the run ends
 _FILES = 100  # descriptors beside those of connections
 _SLACK = 10.0  # seconds that a worker's silence may outlast its own limit
@@ -38,8 +39,8 @@ _log = logging.getLogger(__name__)
 def serve(run: RunDirectory, spec: JobSpec, cluster: Cluster) -> int:
     """Serve one part of the parameters until all workers have left or are given up, and return the exit code.
 
-    SIGTERM and SIGUSR1 save at once and end the process as soon as the workers have left, or after _GRACE seconds (code
-    143). Raises TrainError when nobody comes, when all are lost, or when an update can no longer be made.
+    SIGTERM and SIGUSR1 save at once and end the process as soon as the workers have left, or after GRACES.farewell
+    seconds (code 143). Raises TrainError when nobody comes, when all are lost, or when an update can no longer be made.
     """
     torch.set_num_threads(1)  # every connection has a thread of its own
     workers = check(spec, cluster)
@@ -47,17 +48,23 @@ def serve(run: RunDirectory, spec: JobSpec, cluster: Cluster) -> int:
     listener = listen(cluster.servers[cluster.index])
     several = _several_hosts(cluster)
     about = {
-        "strategy": spec.train.strategy, "servers": len(cluster.servers), "workers": workers,
+        "strategy": spec.train.strategy,
+        "servers": len(cluster.servers),
+        "workers": workers,
         "traffic": "tcp, to and from other hosts" if several else "tcp",
-    }  # fmt: skip
+    }
     with StepRecorder(run.timings, rank=cluster.index, role="ps", warmup=0, keep=True, **about) as recorder:
-        ledger = Ledger(recorder, Traffic(between_hosts=several), workers)
+        records = ServerRecords(recorder, Traffic(between_hosts=several), workers)
         members = Members(workers, spec.launch.start_limit, spec.ps.rejoin_limit)
         plan = Plan(
-            train=spec.train, options=spec.ps, server=cluster.index, servers=len(cluster.servers), workers=workers,
+            train=spec.train,
+            options=spec.ps,
+            server=cluster.index,
+            servers=len(cluster.servers),
+            workers=workers,
             idle_limit=spec.launch.wait_limit + _SLACK,
-        )  # fmt: skip
-        server = Server(listener, ensure_secret(run), plan, members, ledger)
+        )
+        server = Server(listener, ensure_secret(run), plan, members, records)
         process = _Process(run, server, cluster.servers[cluster.index], spec.ps.server_save_seconds)
         if spec.train.resume:
             process.restore()
@@ -122,7 +129,7 @@ class _Process:
 
     def __init__(self, run: RunDirectory, server: Server, address: str, every: float) -> None:
         self._run, self._server, self._address, self._every = run, server, address, every
-        self._members, self._ledger = server.members, server.ledger
+        self._members, self._records = server.members, server.records
         self._attempt = os.environ.get("HPCSYNAPSE_ATTEMPT", "0")
         self._path = run.server_state(server.plan.server)
         self._began = self._saved = time.monotonic()
@@ -144,7 +151,7 @@ class _Process:
                 if content[name] != now:
                     raise TrainError(f"{name} = {content[name]} there, {now} now")
             self._server.hold(content["elements"], bytes.fromhex(content["digest"])).restore(content)
-            self._ledger.restore(content["counts"])
+            self._records.restore(content["counts"])
             self._members.restore(content["steps"], content["left"], content["attempt"] == self._attempt)
             self._members.first_step = content["first_step"]
         except (TrainError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -162,11 +169,14 @@ class _Process:
             self._server.changed.clear()
             self._look()
             since = time.monotonic() - self._told_to_end if self._told_to_end else 0.0
-            if since and not members.over and (not members.here or since > _GRACE):
+            if since and not members.over and (not members.here or since > GRACES.farewell):
                 _log.warning("told to end while workers %s had steps to make", members.pending)
                 return 143
         if not members.finished:
             raise TrainError(f"all workers were lost, and none returned within {members.rejoin_limit:g} s")
+        if self._attempt != "0":  # started by a job, whose late workers would wait for a server in vain
+            with suppress(OSError):
+                self._run.servers_over(self._attempt).touch()
         return 0
 
     def _look(self) -> None:
@@ -187,14 +197,14 @@ class _Process:
     def close(self) -> None:
         """Save for the last time and say what has been done."""
         self.save()
-        counts = self._ledger.save()
+        counts = self._records.save()
         _log.info("gradients: %s", ", ".join(f"{sum(counts[name])} {name}" for name in COUNTS))
 
     def save(self) -> None:
         """Write the state and the counts; a folder that cannot be written is told, and tried again later."""
         self._saved = time.monotonic()
         try:
-            self._ledger.flush()
+            self._records.flush()
             if self._server.updates is not None and self._server.updates.filled:
                 state.save(self._path, self._content(self._server.updates.save()))
                 self._write_counts()
@@ -204,12 +214,19 @@ class _Process:
     def _content(self, content: dict[str, Any]) -> dict[str, Any]:
         plan, (elements, digest) = self._server.plan, self._server.model
         return {
-            **content, **self._members.save(), "server": plan.server, "servers": plan.servers, "workers": plan.workers,
-            "elements": elements, "digest": digest.hex(), "counts": self._ledger.save(), "attempt": self._attempt,
+            **content,
+            **self._members.save(),
+            "server": plan.server,
+            "servers": plan.servers,
+            "workers": plan.workers,
+            "elements": elements,
+            "digest": digest.hex(),
+            "counts": self._records.save(),
+            "attempt": self._attempt,
             "first_step": self._members.first_step,
-        }  # fmt: skip
+        }
 
     def _write_counts(self) -> None:
         plan, updates = self._server.plan, self._server.updates
         about = {"server": plan.server, "address": self._address, "updates": updates.version if updates else 0}
-        self._ledger.write(self._run.server_counts(plan.server), about, self._members.save()["steps"])
+        self._records.write(self._run.server_counts(plan.server), about, self._members.save()["steps"])

@@ -6,21 +6,22 @@ import logging
 import socket
 import threading
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.spec.training import ServerOptions, TrainSpec
 from hpcsynapse.trainer.parameter_server import frames, greeting
+from hpcsynapse.trainer.parameter_server.connection import WorkerConnection
 from hpcsynapse.trainer.parameter_server.frames import EMPTY, Frame, FrameError, Kind, RefusedError
 from hpcsynapse.trainer.parameter_server.layout import part
-from hpcsynapse.trainer.parameter_server.ledger import Ledger
 from hpcsynapse.trainer.parameter_server.members import Members
 from hpcsynapse.trainer.parameter_server.rounds import Rounds
+from hpcsynapse.trainer.parameter_server.server_records import ServerRecords
 from hpcsynapse.trainer.parameter_server.state import Part
 from hpcsynapse.trainer.parameter_server.updates import Immediate, Updates
-from hpcsynapse.trainer.parameter_server.visit import Visit
-from hpcsynapse.training import ServerOptions, TrainSpec
 
 SPARE = 64  # connections beside those of the workers that may be open at a time
 _PAUSE = 0.2  # seconds after a connection that could not be accepted
@@ -39,11 +40,36 @@ class Plan:
     idle_limit: float
 
 
+class RareWarnings:
+    """Warnings that anybody on the network can cause, at most so many in a minute; the next one counts the others."""
+
+    def __init__(self, most: int = 20, seconds: float = 60.0) -> None:
+        self._most, self._seconds = most, seconds
+        self._lock = threading.Lock()
+        self._begin, self._said, self._left_out = time.monotonic(), 0, 0
+
+    def say(self, text: str, *values: object) -> None:
+        """Write a warning, or count it."""
+        with self._lock:
+            if time.monotonic() - self._begin > self._seconds:
+                self._begin, self._said = time.monotonic(), 0
+            if self._said >= self._most:
+                self._left_out += 1
+                return
+            self._said += 1
+            others, self._left_out = self._left_out, 0
+        _log.warning(
+            text + (" (and %d more since the last one)" if others else ""), *values, *([others] if others else [])
+        )
+
+
 class Server:
     """Accepts connections and answers them until it is closed."""
 
-    def __init__(self, listener: socket.socket, key: bytes, plan: Plan, members: Members, ledger: Ledger) -> None:
-        self.plan, self.members, self.ledger = plan, members, ledger
+    def __init__(
+        self, listener: socket.socket, key: bytes, plan: Plan, members: Members, records: ServerRecords
+    ) -> None:
+        self.plan, self.members, self.records = plan, members, records
         self.updates: Updates | None = None
         self.model = (0, b"")  # parameters in all servers, and the digest of what is trained
         self.changed = threading.Event()  # a worker has gone: whoever waits for the end looks again
@@ -52,6 +78,7 @@ class Server:
         self._places = threading.BoundedSemaphore(2 * plan.workers + SPARE)
         self._open: dict[int, socket.socket] = {}
         self._closing = False
+        self._warnings = RareWarnings()
 
     def start(self) -> None:
         """Begin to accept."""
@@ -76,7 +103,7 @@ class Server:
                 if not own:
                     raise TrainError(f"{elements} parameters are too few for {plan.servers} servers")
                 rule = Rounds if plan.train.strategy == "ps-sync" else Immediate
-                self.updates = rule(Part(own, plan.train), self.members, self.ledger, plan.options)
+                self.updates = rule(Part(own, plan.train), self.members, self.records, plan.options)
                 self.model = (elements, digest)
             elif self.model != (elements, digest):
                 raise TrainError(
@@ -98,14 +125,14 @@ class Server:
             if self._places.acquire(blocking=False):
                 self._begin(connection, address)
             else:
-                _log.warning("connection from %s closed: too many are open", address[0])
+                self._warnings.say("connection from %s closed: too many are open", address[0])
                 connection.close()
 
     def _begin(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
         try:
             threading.Thread(target=self._guarded, args=(connection, address), daemon=True).start()
         except RuntimeError as error:  # no thread left
-            _log.warning("connection from %s closed: %s", address[0], error)
+            self._warnings.say("connection from %s closed: %s", address[0], error)
             connection.close()
             self._places.release()
 
@@ -114,15 +141,15 @@ class Server:
         try:
             self._talk(connection, peer)
         except (FrameError, OSError) as error:
-            _log.warning("connection from %s closed: %s", peer, error)
+            self._warnings.say("connection from %s closed: %s", peer, error)
         except TrainError as error:
-            _log.warning("connection from %s closed: %s", peer, error)
+            self._warnings.say("connection from %s closed: %s", peer, error)
             with suppress(OSError):
                 greeting.refuse(connection, str(error))
         except Exception:  # noqa: BLE001 - whatever it is, the other connections go on
-            _log.exception("connection from %s closed", peer)
+            self._warnings.say("connection from %s closed: %s", peer, traceback.format_exc())
         finally:
-            self.ledger.look()
+            self.records.look()
             connection.close()
             self._places.release()
 
@@ -134,12 +161,13 @@ class Server:
         updates = self.hold(guest.greeting.elements, guest.greeting.digest)
         number = self._register(worker, connection)
         try:
-            visit = Visit(connection, worker, updates, self.plan.idle_limit)
-            guest.welcome(visit.about(Frame(Kind.WELCOME, flags=0 if updates.filled else EMPTY,
-                                            version=updates.version)))  # fmt: skip
+            serving = WorkerConnection(connection, worker, updates, self.plan.idle_limit)
+            guest.welcome(
+                serving.about(Frame(Kind.WELCOME, flags=0 if updates.filled else EMPTY, version=updates.version))
+            )
             _log.info("worker %d is here (%s)", worker, peer)
             frames.prepare(connection, self.plan.idle_limit)
-            while visit.serve():
+            while serving.serve():
                 pass
         finally:
             if self.members.lose(worker, number):

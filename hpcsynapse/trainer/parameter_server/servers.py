@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from hpcsynapse.errors import TrainError
+from hpcsynapse.errors import OverError, TrainError
 from hpcsynapse.trainer.parameter_server.client import Link, Transfer, exchange
 from hpcsynapse.trainer.parameter_server.frames import DROPPED, STOPPING, Frame, Kind, RefusedError
 from hpcsynapse.trainer.parameter_server.greeting import Greeting
@@ -41,14 +41,27 @@ class Servers:
 
     `repeat` says what becomes of a gradient whose server was lost before it answered: it is sent again (ps-sync, where
     a server counts a worker's gradient of a version once), or it is lost and the worker goes on from the parameters as
-    they are then (a server may have applied a part of it already).
+    they are then (a server may have applied a part of it already). `over` tells, while a server is not found, whether
+    it has ended because the work is done: OverError.
     """
 
     def __init__(
-        self, addresses: Sequence[str], key: bytes, flat: FlatModel, worker: int, workers: int, *, repeat: bool,
-        start_limit: float, wait_limit: float, rejoin_limit: float, alive: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        addresses: Sequence[str],
+        key: bytes,
+        flat: FlatModel,
+        worker: int,
+        workers: int,
+        *,
+        repeat: bool,
+        start_limit: float,
+        wait_limit: float,
+        rejoin_limit: float,
+        alive: Callable[[], None],
+        over: Callable[[], bool],
+    ) -> None:
         self._wait_limit, self._rejoin_limit, self._alive, self._repeat = wait_limit, rejoin_limit, alive, repeat
+        self._over = over
         self._flat, self._pinged = flat, time.monotonic()
         self.lost_gradients = self._step = 0
         values, gradient, count = flat.values, flat.gradient, len(addresses)
@@ -57,8 +70,9 @@ class Servers:
         self._links = []
         for number, address in enumerate(addresses):
             own = part(flat.elements, number, count)
-            mine = Greeting(digest=flat.digest, elements=flat.elements, worker=worker, workers=workers, server=number,
-                            servers=count)  # fmt: skip
+            mine = Greeting(
+                digest=flat.digest, elements=flat.elements, worker=worker, workers=workers, server=number, servers=count
+            )
             bytes_ = slice(4 * own.start, 4 * own.stop)
             self._links.append(Link(address, key, mine, values[bytes_], gradient[bytes_]))
         end = time.monotonic() + start_limit
@@ -106,8 +120,13 @@ class Servers:
             link.close()
 
     def _await_others(self) -> None:
-        self._alive()
+        self._await_server()
         self.ping()
+
+    def _await_server(self) -> None:
+        self._alive()
+        if self._over():
+            raise OverError
 
     def _ask(self, request: Frame, links: Sequence[Link]) -> Answer:
         """Ask servers at once and return what they say together; one that is lost meanwhile is found again.
@@ -129,10 +148,13 @@ class Servers:
         found = [transfer.answer for transfer in going if transfer.answer is not None]
         self._step = found[0].step
         return Answer(
-            step=found[0].step, staleness=max(answer.staleness for answer in found),
-            dropped=any(answer.flags & DROPPED for answer in found), chief=found[0].chief, others=found[0].others,
+            step=found[0].step,
+            staleness=max(answer.staleness for answer in found),
+            dropped=any(answer.flags & DROPPED for answer in found),
+            chief=found[0].chief,
+            others=found[0].others,
             stopping=any(answer.flags & STOPPING for answer in found),
-        )  # fmt: skip
+        )
 
     def _mend(self, lost: Transfer, end: float) -> Transfer:
         """Find a lost server again until `end`, and return what it is asked now; raises TrainError."""
@@ -143,7 +165,7 @@ class Servers:
         time.sleep(_PAUSE)
         if time.monotonic() > end:
             raise TrainError(f"parameter server {link.address} was lost again and again")
-        link.connect(end, self._rejoin_limit, self._alive)
+        link.connect(end, self._rejoin_limit, self._await_server)
         _log.info("parameter server %s is back", link.address)
         if link.empty and request.kind != Kind.GIVE:
             given = Transfer(link, Frame(Kind.GIVE, step=request.step))

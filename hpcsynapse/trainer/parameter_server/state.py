@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from hpcsynapse.errors import TrainError
+from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer.checkpoint import damage, write
 from hpcsynapse.trainer.optim import make_optimizer
 from hpcsynapse.trainer.parameter_server.frames import CHUNK
 from hpcsynapse.trainer.parameter_server.layout import as_bytes
-from hpcsynapse.training import TrainSpec
 
 FORMAT = 1
 _FLOAT = 4  # bytes

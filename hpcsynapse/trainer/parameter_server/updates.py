@@ -8,14 +8,14 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from hpcsynapse.spec.training import ServerOptions
 from hpcsynapse.trainer.parameter_server.frames import DROPPED, Frame, Kind
-from hpcsynapse.trainer.parameter_server.ledger import Ledger
 from hpcsynapse.trainer.parameter_server.members import Members
+from hpcsynapse.trainer.parameter_server.server_records import ServerRecords
 from hpcsynapse.trainer.parameter_server.state import Chunk, Part
-from hpcsynapse.training import ServerOptions
 
 
-class Visitor(Protocol):
+class Requester(Protocol):
     """A worker's connection, as an update sees it; its methods raise OSError when the worker is gone."""
 
     worker: int
@@ -36,8 +36,8 @@ class Visitor(Protocol):
 class Updates(ABC):
     """A rule of updating; `version` counts updates, `reached` the steps that the whole run has made."""
 
-    def __init__(self, part: Part, members: Members, ledger: Ledger, options: ServerOptions) -> None:
-        self.part, self.members, self.ledger, self.options = part, members, ledger, options
+    def __init__(self, part: Part, members: Members, records: ServerRecords, options: ServerOptions) -> None:
+        self.part, self.members, self.records, self.options = part, members, records, options
         self.version = self.reached = 0
         self.filled = False  # whether somebody has given the parameters
         self.filling = threading.Lock()  # held while one worker's parameters arrive
@@ -48,7 +48,7 @@ class Updates(ABC):
         self.filled = True
 
     @abstractmethod
-    def push(self, visitor: Visitor, frame: Frame) -> None:
+    def push(self, requester: Requester, frame: Frame) -> None:
         """Take a gradient and answer with parameters."""
 
     def steps(self, worker: int) -> int:
@@ -85,11 +85,11 @@ class Immediate(Updates):
     hold more than that. A gradient whose worker is lost in the middle stays applied as far as it came.
     """
 
-    def __init__(self, part: Part, members: Members, ledger: Ledger, options: ServerOptions) -> None:
-        super().__init__(part, members, ledger, options)
+    def __init__(self, part: Part, members: Members, records: ServerRecords, options: ServerOptions) -> None:
+        super().__init__(part, members, records, options)
         self._lock = threading.Lock()
 
-    def push(self, visitor: Visitor, frame: Frame) -> None:
+    def push(self, requester: Requester, frame: Frame) -> None:
         """Apply a gradient, unless it is staler than allowed."""
         limit = self.options.staleness_limit
         with self._lock:
@@ -102,22 +102,22 @@ class Immediate(Updates):
         answer = Frame(Kind.PARAMETERS, len(self.part.view), DROPPED if dropped else 0, version, step, staleness)
         whole = False
         try:
-            visitor.answer(answer)
+            requester.answer(answer)
             for chunk in self.part.chunks:
-                gradient = visitor.take(chunk, whole=False)
+                gradient = requester.take(chunk, whole=False)
                 if not dropped:
                     chunk.apply(gradient, rate)
                 if chunk is last:  # before the worker can know it
                     whole = True
-                    self._note(visitor.worker, answer, frame.samples)
-                visitor.give(chunk)
+                    self._note(requester.worker, answer, frame.samples)
+                requester.give(chunk)
         except OSError:
             if not whole:
-                self.ledger.count("interrupted", visitor.worker)
+                self.records.count("interrupted", requester.worker)
             raise
 
     def _note(self, worker: int, answer: Frame, samples: int) -> None:
         self.members.advance(worker, answer.step)
-        self.ledger.count("dropped" if answer.flags else "applied", worker)
+        self.records.count("dropped" if answer.flags else "applied", worker)
         if not answer.flags:
-            self.ledger.update(answer.version, samples, answer.staleness)
+            self.records.update(answer.version, samples, answer.staleness)

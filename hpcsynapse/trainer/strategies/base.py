@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.spec import JobSpec
+from hpcsynapse.job.discovery import RankIdentity
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock, StepResult
 from hpcsynapse.trainer.cluster import Cluster
@@ -19,8 +20,9 @@ from hpcsynapse.trainer.data.base import Dataset
 from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.engines.alone import LocalAverager
 from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
-from hpcsynapse.trainer.identity import Identity
-from hpcsynapse.trainer.objective import Objective, evaluate
+from hpcsynapse.trainer.objective import Objective
+from hpcsynapse.trainer.tally import Validation
+from hpcsynapse.trainer.validation import evaluate
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Strategy(ABC):
     objective: Objective
     shards: Shards  # set before `resume`
 
-    def __init__(self, engine: Engine, spec: JobSpec, world: Identity) -> None:
+    def __init__(self, engine: Engine, spec: JobSpec, world: RankIdentity) -> None:
         self.engine, self.spec, self.world = engine, spec, world
         self.alive: Callable[[], None] = lambda: None  # to be called while a step waits for others
         self.steps_per_epoch = 1  # both are set before `resume`
@@ -81,13 +83,24 @@ class Strategy(ABC):
         By default it is the newest whole checkpoint that rank 0 finds.
         """
         progress = Progress()
-        newest = checkpoints.newest() if self.engine.rank == 0 and self.spec.train.resume else None
-        step = int(self.engine.reduce([-1 if newest is None else newest], "max")[0])
-        if step >= 0:
-            progress = checkpoints.load(step, self.model, self.optimizer)
-            _log.info("resumed from step %d in epoch %d", step, progress.epoch)
+        step, data = self.newest(checkpoints)
+        if data is not None:
+            progress = checkpoints.load(step, self.model, self.optimizer, data)
+            _log.info("resumed from step %d in epoch %d", step, progress.epoch + 1)
         self.engine.broadcast_state(self.model, self.optimizer)
         return progress
+
+    def newest(self, checkpoints: Checkpoints) -> tuple[int, bytes | None]:
+        """Return the step and the bytes of the newest whole checkpoint, or -1 and None.
+
+        Rank 0 reads, the others receive: on a shared file system a file that is new to one node may not be there yet
+        for another, and many ranks that read one file are slow.
+        """
+        found = checkpoints.newest() if self.engine.rank == 0 and self.spec.train.resume else None
+        step = int(self.engine.reduce([-1 if found is None else found], "max")[0])
+        if step < 0:
+            return step, None
+        return step, self.engine.broadcast_bytes(checkpoints.data(step) if self.engine.rank == 0 else None)
 
     @abstractmethod
     def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
@@ -103,8 +116,10 @@ class Strategy(ABC):
         """
         return False
 
-    def evaluate(self, data: Dataset, device: torch.device, alive: Callable[[], None]) -> dict[str, float] | None:
+    def evaluate(self, data: Dataset, device: torch.device, alive: Callable[[], bool]) -> Validation | None:
         """Return loss and metrics of the model as it is now, or None on a rank that takes no part.
+
+        `alive` is called after every batch and tells whether a stop is wanted, which ends it without a result.
 
         By default the ranks in lock-step share the samples.
         """

@@ -23,6 +23,7 @@ from hpcsynapse.trainer.engines.compression import HALVES, average, pack
 from hpcsynapse.trainer.engines.flat import FlatAverager, flat_parameters
 from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.strategies.base import GradientStrategy
+from hpcsynapse.trainer.tally import Validation
 
 
 class Replica:
@@ -137,7 +138,7 @@ class LocalSGD(GradientStrategy):
         else:
             replica.average()
 
-    def evaluate(self, data: Dataset, device: torch.device, alive: Callable[[], None]) -> dict[str, float] | None:
+    def evaluate(self, data: Dataset, device: torch.device, alive: Callable[[], bool]) -> Validation | None:
         """Return loss and metrics of the average; every rank then goes on from its own parameters."""
         if self._synchronous:
             return super().evaluate(data, device, alive)

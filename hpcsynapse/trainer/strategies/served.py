@@ -6,15 +6,16 @@ In ps-async and ps-sync the group is one rank, so that what is exchanged inside 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from hpcsynapse.errors import TrainError
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.secret import ensure_secret
+from hpcsynapse.errors import OverError, TrainError
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.secret import ensure_secret
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock, StepResult
 from hpcsynapse.trainer.cluster import Cluster
@@ -24,6 +25,7 @@ from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.parameter_server.layout import FlatModel
 from hpcsynapse.trainer.parameter_server.servers import Answer, Servers
 from hpcsynapse.trainer.strategies.base import GradientStrategy
+from hpcsynapse.trainer.tally import Validation
 
 _LOOK = 0.2  # seconds between questions whether the others are done
 _log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class Served(GradientStrategy):
         return self._leads and self.engine.rank == 0
 
     def join(self, run: RunDirectory, cluster: Cluster | None) -> None:
-        """Learn where the servers are; they are met once the model is there."""
+        """Learn where the servers are; they are met once the model is there. Raises OverError where they have ended."""
         if cluster is None:
             raise TrainError(
                 f"strategy {self.spec.train.strategy!r} needs parameter servers: start every process with --ps-hosts, "
@@ -70,6 +72,9 @@ class Served(GradientStrategy):
             raise TrainError(f"ps.needed = {needed} exceeds the {workers} workers")
         self._leads = number == 0
         self._addresses, self._key = cluster.servers, ensure_secret(run)
+        self._over = run.servers_over(os.environ.get("HPCSYNAPSE_ATTEMPT", "0")).exists
+        if self._over():
+            raise OverError
 
     def prepare(
         self, model: nn.Module, optimizer: Optimizer, objective: Objective, clock: StepClock, clip_norm: float | None
@@ -85,9 +90,18 @@ class Served(GradientStrategy):
         if self.engine.rank == 0:
             number, workers = self.worker
             self._servers = Servers(
-                self._addresses, self._key, self._flat, number, workers, repeat=self.repeat, alive=self.alive,
-                start_limit=launch.start_limit, wait_limit=launch.wait_limit, rejoin_limit=rejoin,
-            )  # fmt: skip
+                self._addresses,
+                self._key,
+                self._flat,
+                number,
+                workers,
+                repeat=self.repeat,
+                alive=self.alive,
+                start_limit=launch.start_limit,
+                wait_limit=launch.wait_limit,
+                rejoin_limit=rejoin,
+                over=self._over,
+            )
 
     def make_averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
         """Average over the group."""
@@ -133,16 +147,16 @@ class Served(GradientStrategy):
         self._reached = self._learn(answer)
         self.clock.mark("communicate")
 
-    def evaluate(self, data: Dataset, device: Any, alive: Callable[[], None]) -> dict[str, float] | None:
+    def evaluate(self, data: Dataset, device: Any, alive: Callable[[], bool]) -> Validation | None:
         """Return loss and metrics of the newest parameters on all samples; only the chief's group takes part."""
         if not self._leads:
             return None
         self._pull()
 
-        def working() -> None:
-            alive()
+        def working() -> bool:
             if self._servers is not None:
                 self._servers.ping()
+            return alive()
 
         return super().evaluate(data, device, working)
 

@@ -12,9 +12,9 @@
 #SBATCH --open-mode=append
 
 # Rendered by hpcsynapse 0.1.0: every task runs the job file of one run of the study.
-runs=(
+hpcs_runs=(
   run-1x4-r1
   run-1x4-r2
 )
-run_dir='/scratch/it'"'"'s 100% mine/mine/points'/${runs[SLURM_ARRAY_TASK_ID]}
-exec bash "$run_dir/job.sh" >> "$run_dir/logs/job.log" 2>&1
+hpcs_run_dir='/scratch/it'"'"'s 100% mine/mine/points'/${hpcs_runs[SLURM_ARRAY_TASK_ID]}
+exec bash "$hpcs_run_dir/job.sh" >> "$hpcs_run_dir/logs/job.log" 2>&1

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import hpcsynapse
 from greasy_cases import Greasy
 
 
 @pytest.fixture
 def greasy(workdir: Path) -> Greasy:
     def call(*argv: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "hpcsynapse", "greasy", *argv], env={**os.environ, **environ},
-                              capture_output=True, text=True, timeout=120)  # fmt: skip
+        return hpcsynapse("greasy", *argv, **environ)
 
     return call

@@ -94,7 +94,7 @@ def test_the_command_prints_the_file_and_says_on_stderr_what_is_lost() -> None:
     said = done.stderr.replace(f"{DATA}/train.sh: ", "").splitlines()
     assert "line 14: lost: hint: 'nomultithread' has no counterpart in loadleveler" in said
     assert "line 22: lost: srun: is not a command of loadleveler; the line is kept" in said
-    assert "line 16: warning: sbatch ignores it: only #SBATCH at the very start counts" in said
+    assert "line 16: warning: sbatch ignores it: only #SBATCH, in capitals and at the very start, counts" in said
 
 
 def test_errors_keep_a_file_from_being_converted_unless_forced(tmp_path: Path) -> None:

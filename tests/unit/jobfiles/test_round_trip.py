@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hpcsynapse.errors import HpcSynapseError
 from hpcsynapse.jobfiles.convert import convert
 from hpcsynapse.jobfiles.reader import DIALECTS, read
-from hpcsynapse.placement import Placement, RankPlacement
-from hpcsynapse.render import render
-from hpcsynapse.spec import JobSpec
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.submission.render import render
 from hpcsynapse.units import parse_walltime
 
 WORD = st.from_regex(r"[A-Za-z][A-Za-z0-9_.-]{0,12}", fullmatch=True)
@@ -24,29 +23,57 @@ DATA = Path(__file__).parents[2] / "data" / "jobfiles"
 
 
 @given(
-    st.sampled_from(["slurm", "loadleveler", "minotauro"]), st.integers(1, 5000), SIZES, st.integers(1, 16), TIME,
-    WORD, WORD, st.none() | WORD, st.none() | WORD, st.none() | st.integers(1, 64),
-)  # fmt: skip
+    st.sampled_from(["slurm", "loadleveler", "minotauro"]),
+    st.integers(1, 5000),
+    SIZES,
+    st.integers(1, 16),
+    TIME,
+    WORD,
+    WORD,
+    st.none() | WORD,
+    st.none() | WORD,
+    st.none() | st.integers(1, 64),
+)
 def test_a_rendered_job_reads_back_as_its_description(
-    scheduler: str, nodes: int, size: tuple[int, int], cpus: int, time: str, name: str, partition: str,
-    account: str | None, constraint: str | None, mem: int | None,
-) -> None:  # fmt: skip
+    scheduler: str,
+    nodes: int,
+    size: tuple[int, int],
+    cpus: int,
+    time: str,
+    name: str,
+    partition: str,
+    account: str | None,
+    constraint: str | None,
+    mem: int | None,
+) -> None:
     gpus, ranks = size
     queue = {"scheduler": scheduler, "partition": partition, "account": account, "constraint": constraint}
     table: dict[str, Any] = {
-        "name": name, "command": ["true"], "workdir": "/w", "queue": queue,
-        "resources": {"nodes": nodes, "gpus": gpus, "ranks_per_node": ranks, "cpus": cpus, "time": time,
-                      "mem": mem and f"{mem}G"},
+        "name": name,
+        "command": ["true"],
+        "workdir": "/w",
+        "queue": queue,
+        "resources": {
+            "nodes": nodes,
+            "gpus": gpus,
+            "ranks_per_node": ranks,
+            "cpus": cpus,
+            "time": time,
+            "mem": mem and f"{mem}G",
+        },
         "launch": {"launcher": "mpiexec" if scheduler == "loadleveler" else "srun"},
         "site": {"accept_mem": scheduler != "minotauro"},
-    }  # fmt: skip
+    }
     file = read(render(JobSpec.from_dict(table), Path("/runs/x")).encode())
     request = file.steps[0].request
     assert file.complaints == []
     assert (file.dialect, request.name, request.nodes) == (scheduler, name, nodes)
     assert request.seconds == parse_walltime(time).total_seconds()
     assert (request.partition, request.account, request.features) == (
-        partition, account, (constraint,) if constraint else ())  # fmt: skip
+        partition,
+        account,
+        (constraint,) if constraint else (),
+    )
     if scheduler == "minotauro":  # one task a node, with all its processors
         assert (request.tasks, request.cpus, request.gpus or 0) == (nodes, cpus * ranks, gpus)
     else:
@@ -61,11 +88,12 @@ REQUESTS = st.fixed_dictionaries({
     "nodes": st.integers(1, 99), "tasks_per_node": st.integers(1, 99), "cpus": st.integers(1, 99),
     "seconds": st.integers(60, 10**6), "name": WORD,
 }, optional={
-    "gpus": st.integers(1, 8), "partition": WORD, "account": WORD, "features": st.lists(WORD, min_size=1, max_size=2),
+    "gpus": st.integers(1, 8), "mail": st.just(("END",)), "partition": WORD,
+    "account": WORD, "features": st.lists(WORD, min_size=1, max_size=2),
     "requeue": st.booleans(), "exclusive": st.just(True), "output": st.sampled_from(["a_%j.out", "/x/%x/%j", "50%%"]),
     "comment": st.text(min_size=1, max_size=20), "workdir": st.sampled_from(["/x", "/my dir"]),
     "reservation": WORD, "array": st.just("0-3"), "environment": st.dictionaries(st.sampled_from("AB"), WORD),
-})  # fmt: skip
+})  # fmt: skip  # a table
 
 
 @given(REQUESTS, st.sampled_from(sorted(DIALECTS)), st.sampled_from(sorted(DIALECTS)))
@@ -77,8 +105,15 @@ def test_what_is_converted_reads_back_except_for_what_was_said_to_be_lost(
         setattr(start.steps[0].request, name, tuple(value) if name == "features" else value)
     done = convert(start, target)[0]
     back = read(done.text.encode(), target)
-    lost = {one.directive for one in done.complaints}
-    names = {"array": "array", "reservation": "reservation", "comment": "comment", "gpus": "gpus", "output": "output"}
+    lost = {one.where for one in done.complaints}
+    names = {
+        "array": "array",
+        "reservation": "reservation",
+        "comment": "comment",
+        "gpus": "gpus",
+        "output": "output",
+        "mail": "mail",
+    }
     for name, value in fields.items():
         if names.get(name) in lost or name == "environment":
             continue
@@ -103,27 +138,14 @@ def test_converting_a_second_time_changes_nothing(path: Path, target: str) -> No
         assert [one.text for one in again] == [first.text]
 
 
-def test_an_uneven_placement_becomes_a_geometry() -> None:
-    table = {"name": "x", "command": ["true"], "queue": {"scheduler": "loadleveler"}, "launch": {"launcher": "poe"}}
-    spec = JobSpec.from_dict({**table, "resources": {"nodes": 2, "ranks_per_node": 2}})
-
-    def placed(*nodes: int) -> Placement:
-        return Placement(ranks=tuple(
-            RankPlacement(rank=rank, role="worker", task_index=rank, node_rank=node, local_rank=0, device=None)
-            for rank, node in enumerate(nodes)))  # fmt: skip
-
-    even, uneven = render(spec, Path("/r"), placed(0, 0, 1, 1)), render(spec, Path("/r"), placed(0, 0, 0, 1))
-    assert even == render(spec, Path("/r"))
-    assert "# @ task_geometry = {(0,1,2) (3)}\n" in uneven
-    assert "# @ node =" not in uneven and "tasks_per_node" not in uneven
-    request = read(uneven.encode()).steps[0].request
-    assert (request.geometry, read(uneven.encode()).complaints) == (((0, 1, 2), (3,)), [])
-
-
 @given(st.text(max_size=30))
 def test_a_comment_is_refused_or_read_back(text: str) -> None:
-    table = {"name": "x", "command": ["true"], "queue": {"scheduler": "loadleveler", "comment": text},
-             "launch": {"launcher": "mpiexec"}}  # fmt: skip
+    table = {
+        "name": "x",
+        "command": ["true"],
+        "queue": {"scheduler": "loadleveler", "comment": text},
+        "launch": {"launcher": "mpiexec"},
+    }
     try:
         script = render(JobSpec.from_dict(table), Path("/r"))
     except HpcSynapseError:

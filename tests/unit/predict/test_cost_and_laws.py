@@ -86,6 +86,11 @@ def test_laws_recover_their_coefficients(sigma, kappa):
         assert laws.fit(ranks[:2], speedups[:2], laws.AMDAHL).sigma == pytest.approx(sigma, abs=1e-9)
 
 
+def test_no_law_says_that_more_than_all_of_the_work_is_serial():
+    assert laws.fit([1, 2, 4], [1, 0.9, 0.7], laws.AMDAHL) is None
+    assert laws.fit([1, 2, 4], [1, 1.1, 1.2], laws.AMDAHL).sigma < 1
+
+
 def test_laws_need_as_many_points_as_coefficients():
     assert laws.fit([1, 1], [1, 1.1], laws.AMDAHL) is None
     assert laws.fit([1, 2], [1, 1.9], laws.USL) is None

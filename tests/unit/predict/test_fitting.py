@@ -44,15 +44,16 @@ def test_links_within_and_between_nodes_have_their_own_cost(curve):
 
 def test_one_number_of_exchanging_ranks_does_not_tell_latency_from_bandwidth(curve, exchanged):
     given = curve([1, 2])
+    seen = exchanged("ring", [2])[0]
     assert fit(given).alpha[0, 1] == 0
     far = np.array([64.0])
-    seen = exchanged("ring", [2])[0]
     low, high = Forecast(given).intervals(far, far)[0][:, 0]
     assert low == pytest.approx(0.1 + seen * 2 * 63 / 64, rel=0.2)  # all bandwidth
     assert high == pytest.approx(0.1 + seen * 63, rel=0.2)  # all latency
     assert low < 0.1 + exchanged("ring", far)[0] < high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "beta", "trials"), [("ring", 0.04, 40), ("queue", 0.01, 12)])
 def test_intervals_cover_the_truth(curve, exchanged, kind, beta, trials):
     """95 % are promised for points four times beyond what was measured; 93 to 100 % were seen."""

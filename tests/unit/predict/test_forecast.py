@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.predict.forecast import Forecast, Goals
+from hpcsynapse.predict.forecast import Forecast, Goals, doublings
+from hpcsynapse.predict.network import with_network
 from hpcsynapse.predict.rows import rows
+from hpcsynapse.predict.summary import sentences
 
 SAMPLES = 32_000.0  # of an epoch; 1000 steps on one rank
 
@@ -84,5 +86,43 @@ def test_several_ranks_on_the_nodes_of_mixed(curve):
 
 
 def test_one_node_says_nothing_about_a_network(curve):
-    found = rows(Forecast(curve([1, 2, 4], per_node=4)), [8])
-    assert {row.ranks: "one-node" in row.flags for row in found if row.ranks in (4, 8)} == {4: False, 8: True}
+    forecast = Forecast(curve([1, 2, 4], per_node=4), Goals(deadline_s=1e-3))
+    assert (forecast.most, doublings(forecast.curve), forecast.knee, forecast.deadline) == (4, [], None, None)
+    assert all("one-node" in row.flags.split() for row in rows(forecast, []))
+    told = "\n".join(sentences(forecast))
+    assert "nothing is said beyond 4 ranks; measure two nodes, or give --network" in told
+    assert "knee: beyond 4 ranks (one-node)" in told
+    assert "not with 4 ranks or fewer (one-node)" in told
+
+
+def test_a_network_that_is_given_is_used_between_nodes(curve, exchanged):
+    """The truth between nodes is 0.5 ms and 40 ms a model; inside a node it is 1 ms a model."""
+    given = with_network(curve([1, 2, 4, 8], per_node=8, beta=0.001), 4.8e6 / 0.04, 0.0005)
+    forecast = Forecast(given)
+    found = {row.ranks: row for row in rows(forecast, [16, 64])}
+    for ranks in (16, 64):
+        assert found[ranks].step_time_s == pytest.approx(0.1 + exchanged("ring", [ranks])[0], rel=0.01)
+        assert found[ranks].step_time_s <= found[ranks].step_time_s_high
+        assert "given-network" in found[ranks].flags
+    assert "one-node" in found[8].flags
+    assert found[64].step_time_s_high > 1.1 * found[64].step_time_s  # a data sheet gives the best that it can do
+    with pytest.raises(SpecError, match="measured on several nodes"):
+        with_network(curve([1, 2, 4]), 1e9, 1e-6)
+    with pytest.raises(SpecError, match="does not tell how many bytes"):
+        with_network(curve([1, 2, 4], per_node=4, records=False), 1e9, 1e-6)
+
+
+def test_recommendations_far_beyond_what_was_measured_are_marked(curve):
+    forecast = Forecast(curve([1, 2, 4, 8], alpha=0.00001))
+    assert forecast.knee > 16 * 8
+    (knee,) = [row for row in rows(forecast, []) if "knee" in row.flags.split()]
+    assert "far" in knee.flags.split()
+    assert f"knee: {forecast.knee} ranks (far)" in "\n".join(sentences(forecast))
+
+
+def test_laws_stand_beside_strong_scaling_only(curve):
+    weak, strong = (Forecast(curve([1, 2, 4, 8], scaling=kind)) for kind in ("weak", "strong"))
+    assert (weak.amdahl, weak.usl) == (None, None)
+    assert strong.amdahl is not None
+    assert "Amdahl" not in "\n".join(sentences(weak))
+    assert "% serial" in "\n".join(sentences(strong))

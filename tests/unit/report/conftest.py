@@ -8,19 +8,27 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.spec import JobSpec, ResourceRequest
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.resources import ResourceRequest
 from hpcsynapse.timing import StepRecorder
 
-FACTS = {"strategy": "allreduce", "engine": "ddp", "model": "m", "data": "d", "optimizer": "sgd", "device_name": "gpu",
-         "threads": 1}  # fmt: skip
+FACTS = {
+    "strategy": "allreduce",
+    "engine": "ddp",
+    "model": "m",
+    "data": "d",
+    "optimizer": "sgd",
+    "device_name": "gpu",
+    "threads": 1,
+}
 
 
 def write_rank(folder, rank, ranks, times, *, batch=32, epoch_steps=10**6, warmup=0, attempt="0", first=0, gap=0.0,
-               start=1000.0, nodes=1, host=None, pace=None, **facts):  # fmt: skip
-    """Write one rank's records; `times` are the totals of its steps (s), `gap` the pause between epochs (s).
+               start=1000.0, nodes=1, host=None, waits=None, between=0.0, **facts):  # fmt: skip  # a long call
+    """Write one rank's records; `times` are the totals of its steps (s), `gap` the validation between epochs (s).
 
-    `pace` is what a step takes until the next one may start, where a rank waits for others.
+    `waits` is how long of it the rank waited for the others, `between` what passes before every step unmarked (s).
     """
     environ = {"WORLD_SIZE": str(ranks), "HPCSYNAPSE_ATTEMPT": attempt, "HPCSYNAPSE_NODES": str(nodes)}
     about = {**FACTS, **facts, "started": start, **({"host": host} if host else {})}
@@ -30,9 +38,13 @@ def write_rank(folder, rank, ranks, times, *, batch=32, epoch_steps=10**6, warmu
         now = start
         for index, total in enumerate(times):
             step = first + index
-            now += gap if index and step % epoch_steps == 0 else 0.0
-            recorder.write(step, step // epoch_steps, now, 0, 0, 0, 0, 0, float(total), batch, 0.5)
-            now += float(total if pace is None else pace[index])
+            if gap and index and step % epoch_steps == 0:
+                recorder.write_pause("validation", now, gap)
+                now += gap
+            now += between
+            wait = 0.0 if waits is None else float(waits[index])
+            recorder.write(step, step // epoch_steps, now, 0, 0, 0, wait, 0, float(total), batch, 0.5)
+            now += float(total)
     return recorder.path
 
 
@@ -42,8 +54,8 @@ def write_run(folder, ranks, step_time, *, steps=200, noise=0.0, seed=0, **optio
     slowest = np.broadcast_to(np.asarray(step_time, float), (steps,)) * (1 + noise * rng.standard_normal(steps))
     late = rng.integers(0, ranks, steps)
     for rank in range(ranks):
-        times = np.where(late == rank, slowest, slowest * 0.8)
-        write_rank(Path(folder), rank, ranks, times, pace=slowest, **options)
+        waits = np.where(late == rank, 0.0, 0.2 * slowest)
+        write_rank(Path(folder), rank, ranks, slowest, waits=waits, **options)
     return str(folder)
 
 

@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 
 from hpcsynapse.cli.main import cli
-from hpcsynapse.rundir import RunDirectory, write_json
-from hpcsynapse.spec import JobSpec
+from hpcsynapse.files import write_json
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.study.folder import StudyDirectory
-from hpcsynapse.study.plan import StudySpec
+from hpcsynapse.study.lists import StudySpec
 
 PAGE = (Path(__file__).parents[3] / "docs" / "analysis.md").read_text()
 STUDIES = [line for line in PAGE.splitlines() if line.startswith("hpcsynapse study ")]
@@ -37,8 +38,17 @@ def write_run(run, planned, step_time, write):
     ranks, steps = planned["ranks"], EPOCHS * (STEPS // planned["ranks"])
     about = {"strategy": "allreduce", "engine": "ddp"} if ranks > 1 else {"strategy": "single", "engine": "none"}
     run.append_history("TRAINING")
-    write(run.timings, ranks, step_time, steps=steps, noise=0.01, seed=planned["repeat"], warmup=10,
-          epoch_steps=steps // EPOCHS, **about)  # fmt: skip
+    write(
+        run.timings,
+        ranks,
+        step_time,
+        steps=steps,
+        noise=0.01,
+        seed=planned["repeat"],
+        warmup=10,
+        epoch_steps=steps // EPOCHS,
+        **about,
+    )
     for epoch in range(1, EPOCHS + 1):
         step = epoch * steps // EPOCHS
         run.append_metrics(step, epoch, step * ranks * 32, {"accuracy": 0.8 + epoch / 20})
@@ -51,10 +61,10 @@ def studies(workdir, run_writer):
     for command, slowdown in zip(STUDIES, (1.0, 1.2), strict=True):
         points = plan(command)
         name = shlex.split(command)[-1]
-        lists = StudySpec(ranks=(1, 2), repeats=3)
+        lists = StudySpec(ranks_per_node=(1, 2), repeats=3)
         study = StudyDirectory.create(workdir / "runs", lists, JobSpec(name=name))
         for point in points:
-            run = RunDirectory.create(study.points, JobSpec(name=point["run"]))
+            run = RunDirectory.create(study.runs_path, JobSpec(name=point["run"]))
             write_run(run, point, slowdown * (0.04 if point["ranks"] == 1 else 0.05), run_writer)
 
 
@@ -87,4 +97,12 @@ def test_the_commands_of_the_gate_end_as_they_should():
 def test_the_verdicts_are_those_there_are():
     from hpcsynapse.report.regression import VERDICTS
 
-    assert tuple(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)) == VERDICTS
+    gate = PAGE.partition("## Has it become slower?")[2]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", gate, re.MULTILINE)) == VERDICTS
+
+
+def test_the_remarks_are_those_there_are():
+    from hpcsynapse.report.points import FLAGS
+
+    told = re.findall(r"^\| `([\w-]+(?:=N%)?)` (?:\(`compare`\) )?\|", PAGE.partition("## Steps")[0], re.MULTILINE)
+    assert set(told) <= {*FLAGS, "other-day"} and len(told) == 10

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hpcsynapse.cli.main import main
-from hpcsynapse.report.regression import COLUMNS
+from hpcsynapse.report.change import COLUMNS
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_exit_codes(compare):
 def test_the_table_for_people(compare):
     _, out, err = compare("before", "slow")
     assert "time B/A" in out and "slower" in out and "one-repeat" in out
-    assert out.splitlines()[-1] == "regression at a tolerance of 0.05: 1 slower"
+    assert out.splitlines()[-1] == "regression at a tolerance of 0.03: 1 slower"
     assert err == ""
 
 
@@ -46,7 +46,7 @@ def test_csv_and_json_print_nothing_else(compare):
     rows = list(csv.DictReader(io.StringIO(out)))
     assert list(rows[0]) == list(COLUMNS)
     assert [row["verdict"] for row in rows] == ["slower", "new"]
-    assert err == "regression at a tolerance of 0.05: 1 slower, 1 new\n"
+    assert err == "regression at a tolerance of 0.03: 1 slower, 1 new\n"
     tables = json.loads(compare("before", "slow", "wide", "--json")[1])
     assert [table["candidate_repeats"] for table in tables] == [1, 1]
     assert tables[0]["time_ratio"] == pytest.approx(float(rows[0]["time_ratio"]))
@@ -118,18 +118,29 @@ def test_points_that_a_table_cannot_tell_apart(compare, make_run):
     assert code == 2 and "alike in all that a table tells" in err
 
 
-HEADER = "strategy,engine,model,data,nodes,ranks,batch_per_rank,global_batch,repeats,step_time_s,step_time_s_low," \
-         "step_time_s_high,throughput,accuracy,flags\n"  # fmt: skip
+HEADER = (
+    "strategy,engine,model,data,nodes,ranks,batch_per_rank,global_batch,repeats,step_time_s,step_time_s_low,"
+    "step_time_s_high,throughput,throughput_low,throughput_high,accuracy,flags\n"
+)
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("", "no point"), ("s,e,m,d,1,0,1,1,1,1,,,1,,", "ranks = '0'"), ("s,e,m,d,1,2", "cells"),
-     ("s,e,m,d,1,2,1,1,1,,,,,,", "neither a step time nor"), ("s,e,m,d,1,2,1,1,1,-1,,,1,,", "step_time_s = '-1'"),
-     ("s,e,m,d,1,2,1,1,1,nan,,,1,,", "greater than zero"), ("s,e,m,d,1,2,1,1,1,1e-320,,,1,,", "greater than zero"),
-     ("s,e,m,d,1,2,1,1,1,1,2,3,1,,", "does not lie in its interval"), ("s,e,m,d,x,2,1,1,1,1,,,1,,", "nodes = 'x'"),
-     ("s,e,m,d,1,2,1,1,2,1,,,1,,,,", "cells"), ('"s,e', "new.csv")],
-)  # fmt: skip
+    [
+        ("", "no point"),
+        ("s,e,m,d,1,0,1,1,1,1,,,1,,,,", "ranks = '0'"),
+        ("s,e,m,d,1,2", "cells"),
+        ("s,e,m,d,1,2,1,1,1,,,,,,,,", "neither a step time nor"),
+        ("s,e,m,d,1,2,1,1,1,-1,,,1,,,,", "step_time_s = '-1'"),
+        ("s,e,m,d,1,2,1,1,1,nan,,,1,,,,", "greater than zero"),
+        ("s,e,m,d,1,2,1,1,1,1,,,1e-320,,,,", "greater than zero"),
+        ("s,e,m,d,1,2,1,1,1,1,,,1,2,3,,", "does not lie in its interval"),
+        ("s,e,m,d,x,2,1,1,1,1,,,1,,,,", "nodes = 'x'"),
+        ("s,e,m,d,1,2,1,1,1,1,2,3,,,,,", "does not lie in its interval"),
+        ("s,e,m,d,1,2,1,1,2,1,,,1,,,,,,", "cells"),
+        ('"s,e', "new.csv"),
+    ],
+)
 def test_damaged_tables(compare, tmp_path, line, told):
     (tmp_path / "new.csv").write_text(HEADER + line)
     code, out, err = compare("before", "new.csv")

@@ -9,18 +9,31 @@ from click.testing import CliRunner
 
 from hpcsynapse.cli.report import command as report
 from hpcsynapse.errors import RecordError
+from hpcsynapse.files import write_json
 from hpcsynapse.report.dual import COLUMNS, dual_report
-from hpcsynapse.rundir import RunDirectory, write_json
-from hpcsynapse.spec import JobSpec, ResourceRequest
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.timing import StepRecorder
-from hpcsynapse.training import TrainSpec
 
 NET1 = {
-    "rank": 0, "half": "net1", "method": "proximal", "cut": "pool2", "exchange": "files", "exchanges": 40,
-    "sent_bytes": 40_000, "received_bytes": 10_000, "loss": 7.5, "activation_norm_first": 10.0, "activation_norm": 0.2,
-    "dead": 0.5, "verdict": "collapsed", "peak_memory_bytes": 300 << 20,
+    "rank": 0,
+    "half": "net1",
+    "method": "proximal",
+    "cut": "pool2",
+    "exchange": "files",
+    "exchanges": 40,
+    "sent_bytes": 40_000,
+    "received_bytes": 10_000,
+    "loss": 7.5,
+    "activation_norm_first": 10.0,
+    "activation_norm": 0.2,
+    "dead": 0.5,
+    "verdict": "collapsed",
+    "peak_memory_bytes": 300 << 20,
     "memory": {"batches": [50, 100], "single": [6_000, 11_000], "net1": [3_000, 5_000], "net2": [2_000, 3_000]},
-}  # fmt: skip
+}
 NET2 = {"rank": 1, "half": "net2", "loss": 1.25, "peak_memory_bytes": 200 << 20, "peak_device_bytes": 5 << 20}
 
 
@@ -74,18 +87,18 @@ def test_accuracy_at_equal_samples_and_at_equal_exchanges(runs) -> None:
 
 def test_csv_json_and_table(runs, tmp_path) -> None:
     names = ["--runs", str(tmp_path), "dual", "single"]
-    done = CliRunner().invoke(report, [*names, "--dual", "--csv"])
+    done = CliRunner().invoke(report, ["dual", *names, "--csv"])
     assert done.exit_code == 0, done.output
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert list(rows[0]) == list(COLUMNS)
     assert rows[0]["verdict"] == "collapsed" and rows[1]["net1_loss"] == ""
-    done = CliRunner().invoke(report, [*names, "--memory-limit", "1M", "--json"])
+    done = CliRunner().invoke(report, ["dual", *names, "--memory-limit", "1M", "--json"])
     assert json.loads(done.stdout)[0]["limit"] == 1 << 20
-    table = CliRunner().invoke(report, [*names, "--dual"]).stdout
+    table = CliRunner().invoke(report, ["dual", *names]).stdout
     assert "collapsed" in table and "at equal exchanges" in table and "70.0%" in table
     plain = CliRunner().invoke(report, [*names, "--csv"])
     assert "net1" not in plain.stdout
-    wrong = CliRunner().invoke(report, [*names, "--memory-limit", "much"])
+    wrong = CliRunner().invoke(report, ["dual", *names, "--memory-limit", "much"])
     assert wrong.exit_code != 0 and "'much' is not a size" in str(wrong.exception)
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from hpcsynapse import report
 from hpcsynapse.errors import RecordError, RunNotFoundError, SpecError
+from hpcsynapse.report import points
+from hpcsynapse.report.change import COLUMNS
 from hpcsynapse.report.loading import load as load_run
-from hpcsynapse.report.regression import COLUMNS
 from hpcsynapse.report.scaling import scaling_report
-from hpcsynapse.report.tables import to_csv
+from hpcsynapse.writers import to_csv
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def runs(make_directory, tmp_path):
 def test_load_is_the_csv(runs):
     frame = report.load("one", "two", runs=runs)
     rows = scaling_report([load_run(runs / name / "timings") for name in ("one", "two")]).points
-    of_csv = pandas.read_csv(io.StringIO(to_csv(rows)), keep_default_na=True)
+    of_csv = pandas.read_csv(io.StringIO(to_csv(rows, points.COLUMNS)), keep_default_na=True)
     known = [name for name in of_csv if not of_csv[name].isna().any()]
     assert list(frame.columns) == list(of_csv.columns)
     assert len(known) > 20
@@ -66,8 +67,9 @@ def test_warnings_are_python_warnings(runs, make_directory):
 def test_steps_have_every_record_once(rank_writer, tmp_path):
     for rank in (1, 0):
         rank_writer(tmp_path, rank, 2, [0.1] * 30, attempt="1", host="old")
-        rank_writer(tmp_path, rank, 2, [0.2 + rank] * 30, attempt="2", first=20, start=2000.0, warmup=5,
-                    host=f"n{rank}")  # fmt: skip
+        rank_writer(
+            tmp_path, rank, 2, [0.2 + rank] * 30, attempt="2", first=20, start=2000.0, warmup=5, host=f"n{rank}"
+        )
     frame = report.steps(str(tmp_path))
     assert frame.shape == (100, 17)
     assert list(frame["rank"]) == [0] * 50 + [1] * 50
@@ -90,9 +92,9 @@ def test_learning_curves(make_directory, tmp_path):
     run = make_directory("one", 1, 0.1)
     run.append_history("TRAINING")
     for epoch in (1, 2):
-        run.append_metrics(50 * epoch, epoch, 1600 * epoch, {"accuracy": 0.4 * epoch})
+        run.append_metrics(50 * epoch, epoch, 1600 * epoch, {"loss": 1.0, "accuracy": 0.4 * epoch})
     frame = report.learning_curves("one", runs=tmp_path / "runs")
-    assert list(frame.columns) == ["run", "strategy", "engine", "ranks", "samples", "time_s", "accuracy"]
+    assert list(frame.columns) == ["run", "strategy", "engine", "ranks", "samples", "time_s", "accuracy", "loss"]
     assert list(frame.samples) == [1600, 3200] and list(frame.accuracy) == [0.4, 0.8]
     with pytest.raises(SpecError, match="without a learning curve"):
         report.learning_curves(str(run.timings))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from hpcsynapse.errors import SpecError
 from hpcsynapse.report.from_table import table_report
+from hpcsynapse.report.publication import TABLES
 
 
 @pytest.fixture
@@ -63,8 +64,21 @@ def test_order_nodes_repeats_and_baseline(report):
         ("", "at least one line of figures"),
         ("ranks,epoch_time_s\n", "at least one line of figures"),
         ("ranks,epoch_tme_s\n1,2\n", "unknown column 'epoch_tme_s'; did you mean 'epoch_time_s'"),
-        ("ranks,nodes\n1,2\n", "exactly one column of epoch_time_s.*none is there"),
-        ("ranks,epoch_time_s,images_per_s\n1,2,3\n", "epoch_time_s and images_per_s are there"),
+        ("ranks,nodes\n1,2\n", "a column of epoch_time_s.*is needed, but none is there"),
+        ("ranks,epoch_time_s,images_per_s\n1,,3\n", "line 2: epoch_time_s = ''"),
+        ("ranks,epoch_time_s,accuracy\n1,2,90\n", "line 2: accuracy = '90' must be a fraction"),
+        ("ranks,epoch_time_s,accuracy,error\n1,2,0.9,0.1\n", "accuracy and error say the same"),
+        ("ranks,epoch_time_s,batch,global_batch\n1,2,3,3\n", "batch and global_batch say the same"),
+        ("ranks,epoch_time_s\n1,1e308\n2,1e-308\n", "line 2: epoch_time_s = '1e308' must be a number from 1e-30"),
+        ("ranks,epoch_time_s\n1,1\n2,1e-308\n", "line 3: epoch_time_s = '1e-308'"),
+        ("ranks,images_per_s\n1,1e29\n1,1e-29\n", "repeats of images_per_s are too far apart"),
+        ('ranks,epoch_time_s\n1,"2,5"\n', "'2,5' must be a number without separators of thousands; a decimal comma"),
+        ("ranks;epoch_time_s\n1;1.234,5\n", "'1.234,5' must be a number without separators of thousands"),
+        ("ranks;epoch_time_s\n1;1,234,5\n", "'1,234,5' must be a number without"),
+        ("ranks\tepoch_time_s\n1\t1,234\n", "may be 1.234 or 1234; write it without the comma"),
+        ("ranks;epoch_time_s\n1;2;3\n", "3 cells, but 2 columns .cells are separated by semicolon"),
+        ("ranks,epoch_time_s\n1,1_0\n", "epoch_time_s = '1_0'"),
+        ("ranks,epoch_time_s\n1,\u0661\n", "epoch_time_s = '\u0661'"),
         ("epoch_time_s\n2\n", "exactly one column of ranks, gpus"),
         ("ranks,ranks,epoch_time_s\n1,1,2\n", "'ranks' is there more than once"),
         ("ranks,epoch_time_s\n1,2\n2,abc\n", "line 3: epoch_time_s = 'abc' must be a number"),
@@ -81,6 +95,130 @@ def test_order_nodes_repeats_and_baseline(report):
 def test_bad_tables_are_refused_with_their_line(report, text, message):
     with pytest.raises(SpecError, match=message):
         report(text)
+
+
+TABLE = "ranks,model,epoch_time_s\n1,r\u00e9seau,2130.33\n2,r\u00e9seau,1421.1\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TABLE.encode(),
+        TABLE.encode("utf-8-sig"),
+        TABLE.encode("utf-16"),
+        b"\xfe\xff" + TABLE.replace("\n", "\r\n").encode("utf-16-be"),
+        TABLE.replace(",", ";").encode(),
+        TABLE.replace(",", ";").replace(".", ",").encode(),
+        TABLE.replace(",", "\t").encode(),
+        TABLE.replace(",", "\t").replace(".", ",").encode("utf-16"),
+        ("sep=;\r\n" + TABLE.replace(",", ";").replace(".", ",")).encode(),
+        TABLE.replace("ranks", '"ranks"').encode(),
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path, content):
+    (tmp_path / "table.csv").write_bytes(content)
+    base, point = table_report(tmp_path / "table.csv").points
+    assert (base.ranks, base.model, base.epoch_time_s) == (1, "r\u00e9seau", pytest.approx(2130.33))
+    assert point.epoch_time_s == pytest.approx(1421.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (TABLE.encode("latin-1"), r"line 2: byte 0xe9 is not UTF-8; save it as UTF-8"),
+        (TABLE.encode("utf-16-le"), "zero bytes, as in UTF-16 without its mark"),
+        (TABLE.encode("utf-32"), "zero bytes"),
+        (TABLE.encode("utf-16")[:-1], "its mark says UTF-16, but byte"),
+    ],
+)
+def test_other_encodings_are_named(tmp_path, content, message):
+    (tmp_path / "table.csv").write_bytes(content)
+    with pytest.raises(SpecError, match=message):
+        table_report(tmp_path / "table.csv")
+
+
+def test_several_measures_and_batches_in_one_table(report):
+    text = (
+        "batch,nodes,gpus,train_time_h,steps_per_s,error\n8,1,1,4.6,2,0.1\n8,2,4,12,,\n8,2,8,7,9,0.2\n"
+        "16,1,1,2.3,,\n16,2,4,6,,0.15\n"
+    )
+    rows = report(text)
+    assert [(row.batch_per_rank, row.ranks, row.train_time_h) for row in rows] == [
+        (8, 1, 4.6),
+        (8, 4, 12),
+        (8, 8, 7),
+        (16, 1, 2.3),
+        (16, 4, 6),
+    ]
+    assert [row.speedup for row in rows] == pytest.approx([1, 4.6 / 12, 4.6 / 7, 1, 2.3 / 6])
+    assert [row.steps_per_s for row in rows] == [2, None, 9, None, None]
+    assert [row.accuracy for row in rows] == pytest.approx([0.9, None, 0.8, None, 0.85])
+    cells, columns = TABLES["batch"](rows)
+    assert list(columns)[3:] == ["1x1", "2x2", "2x4"]
+    assert [[line[name] for name in ("1x1", "2x2", "2x4")] for line in cells] == [[4.6, 12, 7], [2.3, 6, None]]
+    modes, _ = TABLES["modes"](rows)
+    told = {(one.ranks, one.step_batch): (one.steps_per_s, one.hours) for one in modes}
+    assert told[8, 64] == (9, 7)
+    assert told[4, 64] == (None, 6)
+    # The first measured column is the one that is compared.
+    rates = report("ranks,steps_per_s,train_time_h\n1,1,10\n2,1.5,9\n")
+    assert [row.speedup for row in rates] == [1, 1.5]
+    assert [row.train_time_h for row in rates] == [10, 9]
+
+
+def test_step_times_show_weak_scaling(report):
+    rows = report("ranks,batch,step_time_s\n1,2,7.92\n2,2,10.41\n")
+    assert [row.speedup for row in rows] == pytest.approx([1, 2 * 7.92 / 10.41])
+    assert [row.step_time_s for row in rows] == [7.92, pytest.approx(10.41)]
+    strong = report("ranks,step_time_s\n1,8\n2,5\n", scaling="strong")
+    assert strong[1].speedup == pytest.approx(1.6)
+
+
+@pytest.mark.parametrize("column", ["batch", "global_batch"])
+def test_global_batches_of_weak_scaling_do_not_part_the_points(tmp_path, column):
+    path = tmp_path / "t.csv"
+    path.write_text(f"ranks,{column},images_per_s\n1,32,100\n2,64,190\n4,128,360\n")
+    found = table_report(path)
+    assert [(row.batch_per_rank, row.global_batch, row.speedup, row.scaling) for row in found.points] == [
+        (32, 32, 1, "weak"),
+        (32, 64, 1.9, "weak"),
+        (32, 128, 3.6, "weak"),
+    ]
+    assert len(found.warnings) == (column == "batch")
+    assert all("taken as that of all ranks" in text for text in found.warnings)
+    times = path.with_name("times.csv")
+    times.write_text(f"ranks,{column},epoch_time_s\n1,32,100\n2,64,60\n4,128,40\n")
+    assert [(row.speedup, row.scaling) for row in table_report(times).points] == [
+        (1, "weak"),
+        (pytest.approx(100 / 60), "weak"),
+        (2.5, "weak"),
+    ]
+
+
+def test_global_batches_of_strong_scaling_are_compared(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("ranks,global_batch,images_per_s\n1,64,100\n2,64,190\n4,64,360\n1,128,110\n2,128,200\n")
+    found = table_report(path)
+    assert [(row.global_batch, row.speedup, row.scaling) for row in found.points] == [
+        (64, 1, "strong"),
+        (64, 1.9, "strong"),
+        (64, 3.6, "strong"),
+        (128, 1, "strong"),
+        (128, pytest.approx(200 / 110), "strong"),
+    ]
+    assert found.warnings == []
+
+
+def test_points_that_nothing_is_compared_with_are_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("ranks,batch,images_per_s\n1,32,100\n2,48,190\n4,64,360\n")
+    found = table_report(path)
+    assert [row.speedup for row in found.points] == [1, 1, 1]
+    (warning,) = found.warnings
+    assert warning.startswith(f"{path}: compared with nothing")
+    assert "batch 32 on 1, batch 48 on 2, batch 64 on 4" in warning
+    path.write_text("strategy,ranks,batch,images_per_s\nsingle,1,32,90\nallreduce,1,32,100\nallreduce,2,32,190\n")
+    assert table_report(path).warnings == []
 
 
 def test_a_missing_table_is_an_error(tmp_path):

@@ -5,13 +5,24 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from series import run_of_steps
 
 from hpcsynapse.report.intervals import of_repeats, of_steps, ratio, t_probability, t_quantile
 
+pytestmark = pytest.mark.slow
+
 TRIALS = 500
 # Abramowitz and Stegun, table 26.10, and high-precision values of the 0.975 quantile.
-TABLE = {1: 12.7062047364, 2: 4.3026527297, 3: 3.1824463053, 4: 2.7764451052, 9: 2.2621571628, 30: 2.0422724563,
-         120: 1.9799304051, 1000: 1.9623390808}  # fmt: skip
+TABLE = {
+    1: 12.7062047364,
+    2: 4.3026527297,
+    3: 3.1824463053,
+    4: 2.7764451052,
+    9: 2.2621571628,
+    30: 2.0422724563,
+    120: 1.9799304051,
+    1000: 1.9623390808,
+}
 
 
 @pytest.mark.parametrize(("freedom", "value"), TABLE.items())
@@ -24,15 +35,6 @@ def test_t_quantiles_fall_with_the_freedom_also_between_whole_numbers():
     values = [t_quantile(0.975, freedom) for freedom in np.linspace(1, 20, 77)]
     assert all(after < before for before, after in pairwise(values))
     assert t_probability(1.0, 1) == pytest.approx(0.75)  # Cauchy: 1/2 + atan(1)/pi
-
-
-def run_of_steps(rng, time, steps=400, correlation=0.8, sd=0.06, stragglers=0.02):
-    """Return step times with correlated noise (first-order autoregression) and rare steps twice as long."""
-    noise = np.empty(steps)
-    value = rng.normal(0, sd)
-    for index, shock in enumerate(rng.normal(0, sd * math.sqrt(1 - correlation**2), steps)):
-        noise[index] = value = correlation * value + shock
-    return time * np.exp(noise) * np.where(rng.random(steps) < stragglers, 2, 1)
 
 
 def repeats(rng, time, count, between):

@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from hpcsynapse.errors import RecordError, RunNotFoundError
-from hpcsynapse.records import merge, parts
 from hpcsynapse.report.loading import find_records, load
+from hpcsynapse.report.points import COLUMNS
 from hpcsynapse.report.scaling import scaling_report
-from hpcsynapse.report.tables import to_csv
+from hpcsynapse.runs.records import merge, parts
 from hpcsynapse.timing import RECORD
+from hpcsynapse.writers import to_csv
 
 
 def test_merged_and_unmerged_report_alike(make_run):
     run = make_run("run", 4, 0.1, noise=0.05, epoch_steps=30, warmup=5)
-    before = to_csv(scaling_report([load(run)]).points)
+    before = to_csv(scaling_report([load(run)]).points, COLUMNS)
     merge(run)
-    assert to_csv(scaling_report([load(run)]).points) == before
+    assert to_csv(scaling_report([load(run)]).points, COLUMNS) == before
 
 
 def test_sums_over_ranks(make_run, rank_writer, tmp_path):
@@ -116,14 +117,27 @@ def test_a_recorder_that_knew_no_world_size_counts_the_ranks_there_are(rank_writ
 
 
 def test_run_directory_facts(make_directory, tmp_path):
-    run = make_directory("r", 2, 0.1, status={"state": "FINISHED", "metrics": {"accuracy": 0.975, "loss": 0.1}},
-                         start=5000.0, epoch_steps=200)  # fmt: skip
+    run = make_directory(
+        "r",
+        2,
+        0.1,
+        status={"state": "FINISHED", "metrics": {"accuracy": 0.975, "loss": 0.1}},
+        start=5000.0,
+        epoch_steps=200,
+    )
     run.history.write_text('{"time": 4990.0, "state": "SETUP"}\n{"time": 4999.0, "state": "TRAINING"}\n')
     loaded = load(find_records(tmp_path / "runs", "r"))
     assert loaded.start_up_s == pytest.approx(10.0)
     # A second start of the job; in each, the wrapper says SETUP first and the trainer says it again.
-    lines = [(4000.0, "SETUP"), (4005.0, "SETUP"), (4010.0, "TRAINING"), (4990.0, "SETUP"), (4995.0, "SETUP"),
-             (4999.0, "TRAINING"), (5020.0, "SAVING")]  # fmt: skip
+    lines = [
+        (4000.0, "SETUP"),
+        (4005.0, "SETUP"),
+        (4010.0, "TRAINING"),
+        (4990.0, "SETUP"),
+        (4995.0, "SETUP"),
+        (4999.0, "TRAINING"),
+        (5020.0, "SAVING"),
+    ]
     run.history.write_text("".join(f'{{"time": {when}, "state": "{state}"}}\n' for when, state in lines))
     assert load(find_records(tmp_path / "runs", "r")).start_up_s == pytest.approx(10.0)
     assert loaded.about.accuracy == 0.975

@@ -7,6 +7,8 @@ from phased_runs import Phased
 
 from hpcsynapse.cli.report import command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
@@ -19,7 +21,9 @@ def page(tmp_path_factory):
             run = Phased(ranks=ranks, steps=60, exchange=0.01 * ranks, seed=repeat, slow=slow)
             runs.append(str(run.write(folder / f"r{ranks}-{repeat}")))
     done = CliRunner().invoke(command, [*runs, "--html", str(folder / "page.html")], catch_exceptions=False)
-    assert done.exit_code == 0 and done.stdout.startswith("strategy")  # the table is printed all the same
+    assert done.exit_code == 0 and done.stdout.startswith(
+        "in all rows: strategy allreduce"
+    )  # the table is printed all the same
     return (folder / "page.html").read_text()
 
 
@@ -31,14 +35,25 @@ def test_the_page_is_accessible_and_of_one_piece(page):
 def test_it_says_all_that_the_report_says(page):
     parsed = Page(page)
     headings = [one["text"] for one in parsed.all("h2")]
-    assert headings == ["Summary", "Table", "Plots", "Why", "Slow ranks", "What the columns mean"]
-    assert len(parsed.all("svg")) == 7
+    assert headings == [
+        "Summary",
+        "Table",
+        "How it was measured",
+        "Plots",
+        "Why",
+        "Slow ranks",
+        "What the columns mean",
+    ]
+    assert len(parsed.all("svg")) == 2 * 7  # each also for a narrow screen
     assert "as fast on 4 ranks as on 1, efficiency" in parsed.all("main")[0]["text"]
+    measured = next(one for one in parsed.all("section") if one["text"].strip().startswith("How it was measured"))
+    assert "r4-1" in measured["text"] and "nodes" in measured["text"]
+    assert "an interval from two says almost nothing" in parsed.all("main")[0]["text"]
     captions = [one["text"] for one in parsed.all("caption")]
     assert [text for text in captions if "2 ranks after 1 rank (weak scaling)" in text]
     slow = next(one for one in parsed.all("tr") if "node3" in one["text"])
     assert "data" in slow["text"] and "yes" in slow["text"]
-    assert any("communicate" in one["text"] for one in parsed.all("desc"))
+    assert any("exchange" in one["text"] for one in parsed.all("desc"))
 
 
 @pytest.mark.parametrize(
@@ -85,8 +100,12 @@ def test_contrast_is_that_of_the_standard():
 
 def test_what_records_say_stays_text(tmp_path):
     hostile = "</table><script>alert(1)</script>\"'&{{ 7*7 }}<!--]]>"
-    runs = [Phased(ranks=ranks, steps=40, facts={"strategy": hostile, "model": hostile, "host": hostile})
-            .write(tmp_path / str(ranks)) for ranks in (1, 2)]  # fmt: skip
+    runs = [
+        Phased(ranks=ranks, steps=40, facts={"strategy": hostile, "model": hostile, "host": hostile}).write(
+            tmp_path / str(ranks)
+        )
+        for ranks in (1, 2)
+    ]
     target = tmp_path / "page.html"
     done = CliRunner().invoke(command, [*map(str, runs), "--html", str(target)], catch_exceptions=False)
     assert done.exit_code == 0
@@ -103,3 +122,5 @@ def test_a_page_without_comparison_says_so(tmp_path):
     assert "nothing to compare it with" in text
     refused = CliRunner().invoke(command, [str(run), "--html", str(tmp_path / "no" / "p.html")])
     assert "--html" in str(refused.exception)
+    refused = CliRunner().invoke(command, [str(run), "--html", str(tmp_path / "p.pdf")])
+    assert "the page is HTML; call it" in str(refused.exception) and not (tmp_path / "p.pdf").exists()

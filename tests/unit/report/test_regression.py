@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from test_intervals import run_of_steps
+from series import run_of_steps
 
 from hpcsynapse.errors import SpecError
 from hpcsynapse.report.entries import Entry, What, of_runs
@@ -16,18 +16,31 @@ POINTS = 12
 
 
 def what(ranks=1, **facts):
-    told = {"strategy": "allreduce", "engine": "ddp", "model": "m", "data": "d", "nodes": 1, "batch_per_rank": 32.0,
-            "optimizer": "sgd", "hardware": "gpu", "threads": "1", **facts}  # fmt: skip
+    told = {
+        "strategy": "allreduce",
+        "engine": "ddp",
+        "model": "m",
+        "data": "d",
+        "nodes": 1,
+        "batch_per_rank": 32.0,
+        "optimizer": "sgd",
+        "hardware": "gpu",
+        "threads": "1",
+        **facts,
+    }
     return What(ranks=ranks, global_batch=32.0 * ranks, **told)
 
 
 def side(rng, slowdown=1.0, *, points=1, repeats=3, between=0.03):
     """Return points whose runs differ by `between` (standard deviation of the logarithm of their time)."""
     return [
-        Entry(what=what(ranks), repeats=repeats,
-              rate=of_repeats(np.exp(rng.normal(0, between, repeats)) / (slowdown * ranks)))
+        Entry(
+            what=what(ranks),
+            repeats=repeats,
+            rate=of_repeats(np.exp(rng.normal(0, between, repeats)) / (slowdown * ranks)),
+        )
         for ranks in range(1, points + 1)
-    ]  # fmt: skip
+    ]
 
 
 def verdicts(trials, tolerance, before, after):
@@ -62,24 +75,30 @@ def test_without_the_correction_a_study_of_many_points_would_often_fail():
 
 @pytest.mark.parametrize("points", [1, POINTS])
 def test_a_slowdown_of_a_tenth_is_found(points):
-    found = verdicts(100, 0.05, lambda rng: side(rng, points=points, repeats=5, between=0.01),
-                     lambda rng: side(rng, 1.10, points=points, repeats=5, between=0.01))  # fmt: skip
+    found = verdicts(
+        100,
+        0.05,
+        lambda rng: side(rng, points=points, repeats=5, between=0.01),
+        lambda rng: side(rng, 1.10, points=points, repeats=5, between=0.01),
+    )
     assert share(found, "slower") >= 0.95
     assert sum(one.count("slower") for one in found) >= 0.9 * 100 * points
 
 
 def test_a_slowdown_inside_the_tolerance_is_none():
-    found = verdicts(200, 0.05, lambda rng: side(rng, repeats=5, between=0.01),
-                     lambda rng: side(rng, 1.03, repeats=5, between=0.01))  # fmt: skip
+    found = verdicts(
+        200, 0.05, lambda rng: side(rng, repeats=5, between=0.01), lambda rng: side(rng, 1.03, repeats=5, between=0.01)
+    )
     assert share(found, "slower") == 0
     assert share(found, "same") >= 0.6
 
 
 def test_a_slowdown_of_just_the_tolerance_is_rarely_called_one():
-    found = verdicts(400, 0.05, side, lambda rng: side(rng, 1.05))
-    assert share(found, "slower") <= 0.05
+    found = verdicts(2000, 0.05, side, lambda rng: side(rng, 1.05))
+    assert share(found, "slower") <= 0.035
 
 
+@pytest.mark.slow
 def test_a_single_run_is_taken_to_vary_as_the_repeats_of_the_other_side():
     def alone(rng):
         time = math.exp(rng.normal(0, 0.03))
@@ -92,6 +111,7 @@ def test_a_single_run_is_taken_to_vary_as_the_repeats_of_the_other_side():
     assert share(lone, "slower") > 0.1  # what `one-repeat` warns of: steps of a run do not show how runs differ
 
 
+@pytest.mark.slow
 def test_steps_of_two_runs_raise_no_alarm(make_run):
     rng = np.random.default_rng(33)
     alarms = 0
@@ -150,9 +170,13 @@ def test_points_of_one_side_are_listed_with_what_they_differ_in():
 
 @pytest.mark.parametrize(
     ("facts", "told"),
-    [({"model": "other"}, r"model \(m and other\)"), ({"batch_per_rank": 64.0}, r"batch_per_rank \(32 and 64\)"),
-     ({"hardware": ""}, r"hardware \(gpu and unknown\)"), ({"threads": "2"}, r"threads \(1 and 2\)")],
-)  # fmt: skip
+    [
+        ({"model": "other"}, r"model \(m and other\)"),
+        ({"batch_per_rank": 64.0}, r"batch_per_rank \(32 and 64\)"),
+        ({"hardware": ""}, r"hardware \(gpu and unknown\)"),
+        ({"threads": "2"}, r"threads \(1 and 2\)"),
+    ],
+)
 def test_unlike_runs_are_refused_with_the_difference(facts, told):
     (one,) = side(np.random.default_rng(35))
     with pytest.raises(SpecError, match=told):

@@ -19,8 +19,8 @@ from hpcsynapse.report.points import COLUMNS
 
 RECORD_COLUMNS = [
     "rank", "host", "attempt", "step", "epoch", "start", "data", "forward", "backward", "communicate", "update",
-    "total", "samples", "loss", "staleness", "flags", "sent", "received",
-]  # fmt: skip
+    "total", "samples", "loss", "staleness", "flags", "sent", "received", "pause",
+]  # fmt: skip  # a table
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_report_as_json_markdown_and_text(call):
 
 
 @pytest.mark.parametrize(
-    ("name", "begin"), [("a.csv", "strategy,"), ("a.json", "["), ("a.md", "| "), ("a", "strategy ")]
+    ("name", "begin"), [("a.csv", "strategy,"), ("a.json", "["), ("a.md", "| "), ("a.tex", "% needs ")]
 )
 def test_report_into_a_file(call, tmp_path, name, begin):
     result = call(report, "one", "two", "--out", tmp_path / name)
@@ -69,7 +69,7 @@ def test_warnings_go_to_stderr(call, make_directory):
 
 def test_report_errors(call, tmp_path):
     assert isinstance(call(report, "thre").exception, RunNotFoundError)
-    assert isinstance(call(report, "one", "--out", tmp_path / "no" / "file").exception, SpecError)
+    assert isinstance(call(report, "one", "--out", tmp_path / "no" / "file.csv").exception, SpecError)
     assert isinstance(call(report, "one", "table.csv").exception, SpecError)
     assert call(report).exit_code == 2
 

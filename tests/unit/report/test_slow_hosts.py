@@ -11,13 +11,15 @@ from phased_runs import Phased
 from hpcsynapse.cli.report import command as report
 from hpcsynapse.cli.submit import command as submit
 from hpcsynapse.errors import SpecError
-from hpcsynapse.render import render
 from hpcsynapse.report.hosts import MAX_AGE, host_times, runs_of, slow_hosts
 from hpcsynapse.report.loading import load
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.schedulers import SCHEDULERS
-from hpcsynapse.spec import JobSpec, QueueOptions, ResourceRequest
-from hpcsynapse.spec import LaunchOptions as Launch
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.schedulers import SCHEDULERS, create
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.launch import LaunchOptions as Launch
+from hpcsynapse.spec.queue import QueueOptions
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.submission.render import render
 
 NOW = time.time()
 
@@ -26,9 +28,15 @@ NOW = time.time()
 def runs(tmp_path):
     """Return a function that writes a run of four hosts into the folder of runs."""
 
-    def make(name, slow=(), *, hosts=None, scheduler="slurm", day=0.0):
-        spec = JobSpec(name=name, resources=ResourceRequest(nodes=4), queue=QueueOptions(scheduler=scheduler),
-                       launch=Launch(launcher="srun" if scheduler == "slurm" else "auto"))  # fmt: skip
+    def make(name, slow=(), *, hosts=None, scheduler="slurm", day=0.0, times=1):
+        for number in range(1, times):
+            make(f"{name}-{number}", slow, hosts=hosts, scheduler=scheduler, day=day)
+        spec = JobSpec(
+            name=name,
+            resources=ResourceRequest(nodes=4),
+            queue=QueueOptions(scheduler=scheduler),
+            launch=Launch(launcher="srun" if scheduler == "slurm" else "auto"),
+        )
         run = RunDirectory.create(tmp_path / "runs", spec)
         extra = {(rank, "forward"): 0.05 for rank in slow}
         Phased(ranks=4, steps=60, slow=extra, start=NOW - 86400 * day).write(run.timings)
@@ -58,6 +66,12 @@ def test_a_host_that_is_slow_in_half_of_its_runs_is_left_out(runs):
     assert names(slow_hosts(runs.folder, "slurm")) == ["node2"]
 
 
+@pytest.mark.parametrize(("times", "wanted"), [(1, []), (2, []), (3, ["node2"])])
+def test_no_host_is_left_out_on_fewer_than_three_runs(runs, times, wanted):
+    runs("r", (2,), times=times)
+    assert names(slow_hosts(runs.folder, "slurm")) == wanted
+
+
 def test_only_the_newest_runs_count(runs):
     for day in range(8):
         runs(f"r{day}", (2,) if day >= 5 else (3,) if day == 0 else (), day=day)
@@ -67,8 +81,8 @@ def test_only_the_newest_runs_count(runs):
 
 
 def test_old_runs_and_those_of_other_queues_tell_nothing(runs):
-    runs("old", (1,), day=MAX_AGE.days + 1)
-    runs("here", (2,), scheduler="local")
+    runs("old", (1,), day=MAX_AGE.days + 1, times=3)
+    runs("here", (2,), scheduler="local", times=3)
     assert slow_hosts(runs.folder, "slurm") == []
     assert names(slow_hosts(runs.folder, "local")) == ["node2"]
 
@@ -77,6 +91,7 @@ def test_runs_of_studies_count_and_broken_ones_are_passed_over(runs, tmp_path):
     study = runs.folder / "study"
     (study / "points").mkdir(parents=True)
     (study / "study.toml").write_text("format = 1\n")
+    runs("others", (1,), times=2)
     runs("point", (1,)).path.rename(study / "points" / "point")
     broken = runs("broken", (2,))
     next(broken.timings.iterdir()).unlink()
@@ -85,22 +100,25 @@ def test_runs_of_studies_count_and_broken_ones_are_passed_over(runs, tmp_path):
 
 
 def test_domains_are_left_out_and_names_that_no_host_has_are_not_passed_on(runs):
-    runs("r", (0, 1), hosts=["n0.cluster.org", "--nodelist=x", "n2", "n3"])
+    runs("r", (0, 1), hosts=["n0.cluster.org", "--nodelist=x", "n2", "n3"], day=1, times=3)
     assert {one.host for one in host_times(runs_of(runs.folder))} >= {"n0", "--nodelist=x"}
     assert names(slow_hosts(runs.folder, "slurm")) == ["n0"]
     for hostile in ("a\n#SBATCH --wrap=x", "a,b", "/etc/hosts", "$(id)", "", "-x", "n[1-9]", "a b"):
-        runs(f"h{abs(hash(hostile))}", (1,), hosts=["n0", hostile, "n2", "n3"])
-    assert names(slow_hosts(runs.folder, "slurm")) == []  # n0 was slow once in five runs by now
+        runs(f"h{abs(hash(hostile))}", (1,), hosts=["n0", hostile, "n2", "n3"], times=3)
+    assert names(slow_hosts(runs.folder, "slurm")) == []  # n0 was not slow in the newest five runs
 
 
 def test_the_report_of_hosts(runs):
-    run = runs("r", (2,))
-    words = ["--runs", str(runs.folder), "--slow-hosts"]
+    run = runs("r", (2,), times=3)
+    words = ["hosts", "--runs", str(runs.folder)]
     text = CliRunner().invoke(report, words).stdout.splitlines()
-    assert text[0].split()[:2] == ["host", "runs"]
-    assert text[1].split()[0] == "node2" and text[1].endswith("yes")
-    assert json.loads(CliRunner().invoke(report, [*words, str(run.path), "--json"]).stdout)[0]["exclude"] is True
-    empty = CliRunner().invoke(report, ["--runs", str(runs.folder / "none"), "--slow-hosts", "--csv"])
+    assert text[0].startswith("in all rows: runs 3, ")
+    assert text[1].split()[:2] == ["host", "slow"]
+    assert text[2].split()[0] == "node2" and text[2].endswith("yes")
+    assert (
+        json.loads(CliRunner().invoke(report, [*words, str(run.path), "--json"]).stdout)[0]["exclude"] is False
+    )  # one run
+    empty = CliRunner().invoke(report, ["hosts", "--runs", str(runs.folder / "none"), "--csv"])
     assert empty.exit_code == 0 and "no run has ranks" in empty.stderr
     assert empty.stdout.startswith("host,runs,")
 
@@ -117,11 +135,11 @@ def queue(tmp_path, monkeypatch):
 
 
 def test_submit_leaves_slow_hosts_out_and_says_so(runs, queue, workdir):
-    runs("old", (1,))
+    runs("old", (1,), times=3)
     words = ["--runs", str(runs.folder), "--scheduler", "slurm", "--exclude-slow", "--exclude", "node[7-9]"]
     done = CliRunner().invoke(submit, [*words, "--name", "new", "--", "true"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    assert "leaves out node1: slow in 1 of 1 runs" in done.stderr
+    assert "leaves out node1: slow in 3 of 3 runs" in done.stderr
     run = RunDirectory(runs.folder / "new")
     assert '#SBATCH --exclude="node[7-9],node1"\n' in (run.path / "job.sh").read_text()
     assert run.load_spec().queue.exclude == ("node[7-9]", "node1")  # the description repeats the run as it was
@@ -130,7 +148,9 @@ def test_submit_leaves_slow_hosts_out_and_says_so(runs, queue, workdir):
 
 
 def test_queues_that_cannot_leave_hosts_out_refuse(runs, workdir):
-    for name in set(SCHEDULERS) - {"slurm"}:
+    refusing = [name for name in SCHEDULERS if "queue.exclude" in create(name).lacks]
+    assert {"loadleveler", "minotauro", "local"} <= set(refusing)
+    for name in refusing:
         spec = JobSpec(name="x", command=("true",), queue=QueueOptions(scheduler=name, exclude=("n1",)))
         with pytest.raises(SpecError, match=r"queue\.exclude has no counterpart"):
             render(spec.with_("launch", launcher="local"), workdir)
@@ -140,12 +160,12 @@ def test_queues_that_cannot_leave_hosts_out_refuse(runs, workdir):
     assert not runs.folder.exists()
 
 
-@pytest.mark.parametrize("host", ["", "-x", "a b", "a,b", "/hosts", "a\nb", "n[", "n[1", "n1]", "$(id)", "n[a]", "é"])
+@pytest.mark.parametrize("host", ["", "-x", "a b", "/hosts", "a\nb", "n[", "n[1", "n1]", "$(id)", "n[a]", "é"])
 def test_what_is_no_host_is_refused(host):
     with pytest.raises(SpecError, match="exclude"):
         QueueOptions(exclude=(host,))
 
 
-@pytest.mark.parametrize("host", ["n1", "node-07.site.org", "n[1-3,5]", "rack[1-2]node[01-16]", "gpu_a"])
+@pytest.mark.parametrize("host", ["n1", "node-07.site.org", "n[1-3,5]", "rack[1-2]node[01-16]", "gpu_a", "a,b"])
 def test_hosts_and_ranges_are_accepted(host):
     assert QueueOptions(exclude=(host,)).exclude == (host,)

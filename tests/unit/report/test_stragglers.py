@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from phased_runs import Phased
 
 from hpcsynapse.cli.report import command
+from hpcsynapse.report.late import median_of_others
 from hpcsynapse.report.loading import DTYPE, load
-from hpcsynapse.report.stragglers import COLUMNS, median_of_others, rank_times
+from hpcsynapse.report.stragglers import COLUMNS, rank_times
+from hpcsynapse.timing import StepRecorder
 
 BUSY = {"noise": 0.1}
 
@@ -46,8 +48,9 @@ def test_an_update_that_rank_0_alone_makes_does_not_make_it_slow(tmp_path):
 
 
 def test_a_slow_link_of_an_asynchronous_worker_is_its_own(tmp_path):
-    found = times_of(tmp_path, ranks=4, together=False, slow={(2, "communicate"): 0.05},
-                     facts={"strategy": "ps-async"}, **BUSY)  # fmt: skip
+    found = times_of(
+        tmp_path, ranks=4, together=False, slow={(2, "communicate"): 0.05}, facts={"strategy": "ps-async"}, **BUSY
+    )
     (slow,) = [one for one in found if one.slow]
     assert (slow.rank, slow.phase, slow.last, slow.delay_s) == (2, "communicate", None, None)
     assert slow.excess == pytest.approx(0.05 / 0.126, abs=0.05)
@@ -79,6 +82,22 @@ def test_a_disk_that_hangs_now_and_then_is_found(tmp_path, every):
 )
 def test_what_is_not_clearly_slow_is_not_called_so(tmp_path, run):
     assert not any(one.slow for one in times_of(tmp_path, **{"ranks": 4, "steps": 1500, **BUSY, **run}))
+
+
+def test_a_rank_that_becomes_slow_during_the_run_is_named_with_when(tmp_path):
+    found = times_of(tmp_path, ranks=4, steps=410, since=205, slow={(1, "backward"): 0.03}, **BUSY)
+    (slow,) = [one for one in found if one.slow]
+    assert (slow.rank, slow.phase) == (1, "backward")
+    assert slow.since_step == pytest.approx(205, abs=40)
+    assert slow.excess == pytest.approx(0.3, abs=0.05)  # since then
+    assert f"since step {slow.since_step}" in slow.sentence()
+
+
+def test_work_between_steps_makes_a_rank_slow(tmp_path):
+    found = times_of(tmp_path, ranks=4, pauses={0: 0.02}, **BUSY)
+    (slow,) = [one for one in found if one.slow]
+    assert (slow.rank, slow.phase, slow.since_step) == (0, "between steps", None)
+    assert slow.excess == pytest.approx(0.2, abs=0.03)
 
 
 @settings(max_examples=15)
@@ -116,11 +135,22 @@ def test_the_median_of_the_others(rows, columns, seed):
 
 def test_the_command(tmp_path):
     runs = [Phased(ranks=2, slow={(1, "data"): 0.05}).write(tmp_path / "slow"), Phased(ranks=1).write(tmp_path / "one")]
-    words = [*map(str, runs), "--stragglers"]
+    words = ["stragglers", *map(str, runs)]
     rows = list(csv.DictReader(io.StringIO(CliRunner().invoke(command, [*words, "--csv"]).stdout)))
     assert list(rows[0]) == list(COLUMNS)
     assert [(row["rank"], row["slow"]) for row in rows] == [("0", "False"), ("1", "True")]
     text = CliRunner().invoke(command, words).stdout
     assert "node1" in text and "yes" in text
-    alone = CliRunner().invoke(command, [str(runs[1]), "--stragglers"])
+    alone = CliRunner().invoke(command, ["stragglers", str(runs[1])])
     assert "no run has ranks that can be compared" in alone.stderr
+
+
+def test_records_without_phases_are_said_to_name_nobody(tmp_path):
+    folder = tmp_path / "run"
+    for rank in range(2):
+        with StepRecorder(folder, rank=rank, warmup=0, strategy="allreduce", engine="ddp", world_size=2) as recorder:
+            for step in range(40):
+                recorder.write(step, 0, 1000 + step * 0.1, 0, 0, 0, 0, 0, 0.1, 32, 0.5)
+    done = CliRunner().invoke(command, ["stragglers", str(folder), "--csv"])
+    assert "its steps record no phases, so no slow rank can be named" in done.stderr
+    assert "no phases" not in done.stdout

@@ -41,6 +41,6 @@ def test_servers_alone_are_no_run(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     write(tmp_path, "worker", 0, "a", [(1_500_000, 0)])
-    done = CliRunner().invoke(command, [str(tmp_path), "--traffic", "--json"])
+    done = CliRunner().invoke(command, ["traffic", str(tmp_path), "--json"])
     assert list(json.loads(done.stdout)[0]) == list(COLUMNS)
-    assert "rank 0" in CliRunner().invoke(command, [str(tmp_path), "--traffic"]).stdout
+    assert "rank 0" in CliRunner().invoke(command, ["traffic", str(tmp_path)]).stdout

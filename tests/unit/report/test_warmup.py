@@ -79,9 +79,7 @@ def test_few_steps_and_equal_steps_show_no_warm_up():
 
 
 @settings(max_examples=100)
-@given(
-    times=st.lists(st.floats(1e-6, 1e6), max_size=120), unit=st.sampled_from([1.0, 2.0**-20, 2.0**20]),
-)  # fmt: skip
+@given(times=st.lists(st.floats(1e-6, 1e6), max_size=120), unit=st.sampled_from([1.0, 2.0**-20, 2.0**20]))
 def test_a_cut_is_of_whole_batches_and_never_more_than_half(times, unit):
     cut = detected(np.array(times) * unit)
     assert cut % BATCH == 0

@@ -21,6 +21,7 @@ def halves(make, place):
     return [find_cut(make(), place).keep(half) for half in (0, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["front.0", "front.1", "front.2", "front", "act"])
 def test_both_halves_in_a_row_are_the_whole(place: str) -> None:
     whole = nested()

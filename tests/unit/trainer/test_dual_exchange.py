@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.failure import _LOST_PEER
+from hpcsynapse.runs.failure import _LOST_PEER
 from hpcsynapse.trainer.dual import state
 from hpcsynapse.trainer.dual.exchange import FileExchange
 
@@ -22,9 +22,14 @@ def pair(folder: Path, limit: float = 20.0, attempt: str = "0") -> tuple[FileExc
 
 @pytest.mark.parametrize(
     "tensor",
-    [torch.randn(3, 4, 5), torch.arange(6, dtype=torch.int8), torch.tensor([[True]]), torch.randn(4, 6)[:, ::2],
-     state.pack({"model": {"w": torch.ones(2)}})],
-)  # fmt: skip
+    [
+        torch.randn(3, 4, 5),
+        torch.arange(6, dtype=torch.int8),
+        torch.tensor([[True]]),
+        torch.randn(4, 6)[:, ::2],
+        state.pack({"model": {"w": torch.ones(2)}}),
+    ],
+)
 def test_tensors_come_as_they_were(tmp_path: Path, tensor: torch.Tensor) -> None:
     first, second = pair(tmp_path)
     first.send("activation", tensor)

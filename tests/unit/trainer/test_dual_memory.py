@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from hpcsynapse.spec.training import DualOptions, TrainSpec
 from hpcsynapse.trainer import models, optim
 from hpcsynapse.trainer.dual import memory
-from hpcsynapse.training import DualOptions, TrainSpec
+
+pytestmark = pytest.mark.slow
 
 PLAIN = TrainSpec(momentum=0.0)
 
@@ -86,10 +88,18 @@ def test_parts_of_a_wide_network() -> None:
     assert second == pytest.approx(3 * 4 * 200_400, rel=0.02)
 
 
-@pytest.mark.parametrize("options", [
-    DualOptions(), DualOptions(one_batch_late=True, int8_targets=True), DualOptions(method="frozen"),
-    DualOptions(net1_steps=3, target_steps=3, net2_steps=2), DualOptions(method="admm"), DualOptions(method="distance"),
-], ids=lambda options: options.label())  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        DualOptions(),
+        DualOptions(one_batch_late=True, int8_targets=True),
+        DualOptions(method="frozen"),
+        DualOptions(net1_steps=3, target_steps=3, net2_steps=2),
+        DualOptions(method="admm"),
+        DualOptions(method="distance"),
+    ],
+    ids=lambda options: options.label(),
+)
 def test_every_method_is_measured(options: DualOptions) -> None:
     plan = memory.blueprint(models.create("dualnet", {}, (1, 8, 8), 10))
     inputs, labels = torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64)
@@ -103,8 +113,9 @@ def test_every_method_is_measured(options: DualOptions) -> None:
 def test_frozen_net1_needs_less_than_one_that_learns() -> None:
     plan = memory.blueprint(models.create("dualnet", {}, (1, 28, 28), 10))
     inputs = torch.empty(50, 1, 28, 28, device="meta"), torch.empty(50, dtype=torch.int64, device="meta")
-    frozen, learning = (memory.part_bytes(plan, "net1", PLAIN, DualOptions(method=method), *inputs)
-                        for method in ("frozen", "proximal"))  # fmt: skip
+    frozen, learning = (
+        memory.part_bytes(plan, "net1", PLAIN, DualOptions(method=method), *inputs) for method in ("frozen", "proximal")
+    )
     assert frozen < 0.6 * learning
 
 
@@ -119,6 +130,7 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     memory.main()
 
 
+@pytest.mark.slow
 def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     command(monkeypatch, "--limit", "16M")
     rows = [line.split(",") for line in capsys.readouterr().out.splitlines()]
@@ -127,18 +139,27 @@ def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     plan = memory.blueprint(models.create("dualnet", {}, (1, 8, 8), 10))
     for part, limit, fifty, largest in rows[1:]:
         found = [
-            memory.part_bytes(plan, part, TrainSpec(), DualOptions(), torch.empty(size, 1, 8, 8, device="meta"),
-                              torch.empty(size, dtype=torch.int64, device="meta"))
+            memory.part_bytes(
+                plan,
+                part,
+                TrainSpec(),
+                DualOptions(),
+                torch.empty(size, 1, 8, 8, device="meta"),
+                torch.empty(size, dtype=torch.int64, device="meta"),
+            )
             for size in (50, int(largest), int(largest) + 1)
-        ]  # fmt: skip
+        ]
         assert found[0] == int(fifty) and found[1] <= int(limit) == 16 << 20 < found[2]
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
-    [(["--limit", "lots"], "'lots' is not a size"), (["--limit", "1G", "--cut", "conv9"], "no layer 'conv9'"),
-     (["--limit", "1G", "--model", "nothing"], "'nothing' is not known")],
-)  # fmt: skip
+    [
+        (["--limit", "lots"], "'lots' is not a size"),
+        (["--limit", "1G", "--cut", "conv9"], "no layer 'conv9'"),
+        (["--limit", "1G", "--model", "nothing"], "'nothing' is not known"),
+    ],
+)
 def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words, text: str) -> None:
     with pytest.raises(SystemExit) as ended:
         command(monkeypatch, *words)

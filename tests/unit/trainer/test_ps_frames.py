@@ -27,12 +27,19 @@ ANY = {int(kind): 0 for kind in Kind}
 
 @given(
     st.builds(
-        Frame, kind=st.sampled_from(list(ANY)), size=st.just(0), flags=st.integers(0, 255),
-        version=st.integers(0, 2**62 - 1), step=st.integers(0, 2**62 - 1),
-        staleness=st.integers(-(2**63), 2**63 - 1), rate=st.floats(0, 1e300),
-        samples=st.integers(0, 2**32 - 1), chief=st.integers(0, 2**32 - 1), others=st.integers(0, 2**32 - 1),
+        Frame,
+        kind=st.sampled_from(list(ANY)),
+        size=st.just(0),
+        flags=st.integers(0, 255),
+        version=st.integers(0, 2**62 - 1),
+        step=st.integers(0, 2**62 - 1),
+        staleness=st.integers(-(2**63), 2**63 - 1),
+        rate=st.floats(0, 1e300),
+        samples=st.integers(0, 2**32 - 1),
+        chief=st.integers(0, 2**32 - 1),
+        others=st.integers(0, 2**32 - 1),
     )
-)  # fmt: skip
+)
 def test_a_header_arrives_as_it_was_sent(frame: Frame) -> None:
     assert unpack(frame.pack(), ANY) == frame
 

@@ -19,16 +19,18 @@ import torch
 from ps_servers import KEY, LIMIT, Vector, at_once, running, until
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.rundir import RunDirectory
+from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.timing import StepRecorder
 from hpcsynapse.trainer.cluster import Cluster
 from hpcsynapse.trainer.parameter_server import frames, state
 from hpcsynapse.trainer.parameter_server.frames import CHUNK, HEADER, Frame, Kind
 from hpcsynapse.trainer.parameter_server.layout import FlatModel
-from hpcsynapse.trainer.parameter_server.ledger import Ledger
 from hpcsynapse.trainer.parameter_server.serve import _Process, allow_connections
 from hpcsynapse.trainer.parameter_server.server import Server
+from hpcsynapse.trainer.parameter_server.server_records import ServerRecords
 from hpcsynapse.trainer.traffic import Traffic
+
+pytestmark = pytest.mark.slow
 
 
 @contextmanager
@@ -149,7 +151,7 @@ def test_what_a_killed_server_left_is_removed(tmp_path: Path) -> None:
 
 def test_counts_of_bytes_outlive_a_server(tmp_path: Path) -> None:
     first, second = (
-        Ledger(StepRecorder(tmp_path, role="ps", keep=True), Traffic(between_hosts=False), 1) for _ in range(2)
+        ServerRecords(StepRecorder(tmp_path, role="ps", keep=True), Traffic(between_hosts=False), 1) for _ in range(2)
     )
     first.count("applied", 0)
     first.moved(100, 200)
@@ -203,7 +205,7 @@ def test_a_server_that_is_there_is_kept_while_another_is_waited_for(
             time.sleep(4.0)
             host, _, port = run.addresses[1].partition(":")
             listener = socket.create_server((host, int(port)))
-            run.servers[1] = Server(listener, KEY, late.plan, late.members, late.ledger)
+            run.servers[1] = Server(listener, KEY, late.plan, late.members, late.records)
             run.servers[1].start()
 
         _, (flat, joined) = at_once(come, lambda: run.join(0, Vector(50)))

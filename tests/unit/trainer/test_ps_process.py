@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from hpcsynapse import records
 from hpcsynapse.errors import TrainError
-from hpcsynapse.rundir import RunDirectory
-from hpcsynapse.secret import ensure_secret
-from hpcsynapse.spec import JobSpec, ResourceRequest
+from hpcsynapse.job.discovery import RankIdentity
+from hpcsynapse.runs import records
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.secret import ensure_secret
+from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.names import SERVED
+from hpcsynapse.spec.resources import ResourceRequest
+from hpcsynapse.spec.training import ServerOptions, TrainSpec
 from hpcsynapse.timing import StepRecorder
 from hpcsynapse.trainer.cluster import Cluster
 from hpcsynapse.trainer.engines.alone import AloneEngine
-from hpcsynapse.trainer.identity import Identity
 from hpcsynapse.trainer.parameter_server.serve import check, listen
 from hpcsynapse.trainer.strategies import strategy_class
-from hpcsynapse.training import SERVED, ServerOptions, TrainSpec
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_what_does_not_fit_is_said(run: RunDirectory) -> None:
         check(spec("allreduce"), cluster("a:2"))
     with pytest.raises(TrainError, match=r"ps\.needed = 3 exceeds the 2 workers"):
         check(spec("ps-sync", 3), cluster("a:2", "a:3"))
-    identity = Identity(world_size=2)
+    identity = RankIdentity(world_size=2)
     engine = AloneEngine(identity.lockstep("rank"), None, 1, 1)  # type: ignore[arg-type]
     with pytest.raises(TrainError, match=r"ps\.needed = 3 exceeds the 2 workers"):
         strategy_class("ps-sync")(engine, spec("ps-sync", 3), identity).join(run, cluster("a:2", "a:3"))

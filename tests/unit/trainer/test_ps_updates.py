@@ -15,16 +15,18 @@ import pytest
 import torch
 from ps_servers import KEY, LIMIT, Running, Vector, at_once, running, until
 
-from hpcsynapse import records
 from hpcsynapse.errors import TrainError
+from hpcsynapse.runs import records
+from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer.optim import make_optimizer
 from hpcsynapse.trainer.parameter_server import frames, greeting, state
+from hpcsynapse.trainer.parameter_server.connection import WorkerConnection
 from hpcsynapse.trainer.parameter_server.frames import CHUNK, NOBODY, Frame, Kind, RefusedError
 from hpcsynapse.trainer.parameter_server.layout import FlatModel, part
 from hpcsynapse.trainer.parameter_server.members import Members
 from hpcsynapse.trainer.parameter_server.servers import Answer, Servers
-from hpcsynapse.trainer.parameter_server.visit import Visit
-from hpcsynapse.training import TrainSpec
+
+pytestmark = pytest.mark.slow
 
 
 def push(joined: tuple[FlatModel, Servers], value: float | torch.Tensor, step: int = 0, rate: float = 1.0) -> Answer:
@@ -69,7 +71,7 @@ def test_staleness_counts_the_updates_of_others(tmp_path: Path) -> None:
         assert push(first, 0.0).staleness == 3
         assert push(second, 0.0, 3).staleness == 1
         assert push(second, 0.0, 4).staleness == 0
-        run.servers[0].ledger.flush()
+        run.servers[0].records.flush()
         found = {record[0]: record for header, record in records.iterate(tmp_path, "ps") if header["rank"] == 0}
         assert [found[version][11] for version in range(1, 7)] == [0, 0, 0, 3, 1, 0]
         assert {record[9] for record in found.values()} == {8}
@@ -166,13 +168,13 @@ def test_every_update_is_one_step_and_takes_m_gradients(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int
 ) -> None:
     """Whichever thread is held up between any two instructions."""
-    total, about, numbers = 300, Visit.about, random.Random(0)
+    total, about, numbers = 300, WorkerConnection.about, random.Random(0)
 
-    def held_up(visit: Visit, frame: Frame) -> Frame:
+    def held_up(visit: WorkerConnection, frame: Frame) -> Frame:
         time.sleep(0.002 if numbers.random() < 0.03 else 0.0)
         return about(visit, frame)
 
-    monkeypatch.setattr(Visit, "about", held_up)
+    monkeypatch.setattr(WorkerConnection, "about", held_up)
     with running(tmp_path, workers=4, strategy="ps-sync", ps={"needed": needed}) as run:
         joined = [run.join(worker, Vector(50)) for worker in range(4)]
 
@@ -366,8 +368,19 @@ def test_it_is_given_those_of_a_worker_that_has_received_none(tmp_path: Path) ->
     with running(tmp_path, workers=2) as run:
         run.join(0, Vector(50))
         flat = Staged(50, run.train)
-        joined = Servers(run.addresses, KEY, flat, 1, 2, repeat=False, start_limit=5.0, wait_limit=LIMIT,
-                         rejoin_limit=5.0, alive=lambda: None)  # fmt: skip
+        joined = Servers(
+            run.addresses,
+            KEY,
+            flat,
+            1,
+            2,
+            repeat=False,
+            start_limit=5.0,
+            wait_limit=LIMIT,
+            rejoin_limit=5.0,
+            alive=lambda: None,
+            over=lambda: False,
+        )
         run.servers[0].updates = None
         joined._links[0].close()
         joined.pull()
@@ -381,8 +394,19 @@ def test_no_server_is_an_error_that_names_it(tmp_path: Path) -> None:
         flat = FlatModel(Vector(50), TrainSpec())
         begun = time.monotonic()
         with pytest.raises(TrainError, match=f"no parameter server at {address} within 0.5 s: .*refused"):
-            Servers([address], b"k" * 32, flat, 0, 1, repeat=False, start_limit=0.5, wait_limit=5, rejoin_limit=5,
-                    alive=lambda: None)  # fmt: skip
+            Servers(
+                [address],
+                b"k" * 32,
+                flat,
+                0,
+                1,
+                repeat=False,
+                start_limit=0.5,
+                wait_limit=5,
+                rejoin_limit=5,
+                alive=lambda: None,
+                over=lambda: False,
+            )
         assert time.monotonic() - begun < 15
 
 
@@ -400,8 +424,19 @@ def test_a_server_that_falls_silent_is_not_waited_for_without_limit() -> None:
     address = f"127.0.0.1:{listener.getsockname()[1]}"
     signs: list[None] = []
     flat = FlatModel(Vector(50), TrainSpec())
-    servers = Servers([address], KEY, flat, 0, 1, repeat=False, start_limit=5, wait_limit=0.3, rejoin_limit=1.0,
-                      alive=lambda: signs.append(None))  # fmt: skip
+    servers = Servers(
+        [address],
+        KEY,
+        flat,
+        0,
+        1,
+        repeat=False,
+        start_limit=5,
+        wait_limit=0.3,
+        rejoin_limit=1.0,
+        alive=lambda: signs.append(None),
+        over=lambda: False,
+    )
     begun = len(signs)
     with pytest.raises(TrainError, match=f"{address} was lost again and again"):
         servers.pull()
@@ -425,8 +460,15 @@ def test_parameters_become_views_of_one_vector() -> None:
     model(torch.randn(4, 3)).sum().backward()
     model[2].bias.grad = None
     flat.gather()
-    expected = torch.cat([model[0].weight.grad.reshape(-1), model[1].weight.grad, model[1].bias.grad,
-                          model[2].weight.grad.reshape(-1), torch.zeros(2)])  # fmt: skip
+    expected = torch.cat(
+        [
+            model[0].weight.grad.reshape(-1),
+            model[1].weight.grad,
+            model[1].bias.grad,
+            model[2].weight.grad.reshape(-1),
+            torch.zeros(2),
+        ]
+    )
     assert bytes(flat.gradient) == expected.numpy().tobytes()
     np.frombuffer(flat.values, np.float32)[:] = 7.0
     flat.place()

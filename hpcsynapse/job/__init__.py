@@ -1,0 +1,1 @@
+"""Inside the allocation: what job scripts call, standard library only."""

@@ -1,0 +1,1 @@
+"""Users' models and data: checked, taken in, kept in the store."""

@@ -1,0 +1,105 @@
+#!/bin/bash
+#$ -S /bin/bash
+#$ -N gridengine-everything
+#$ -pe mpi-8 16
+#$ -l h_rt=88200
+#$ -l gpu=2
+#$ -l gpu_type=v100
+#$ -l mem_free=8192M
+#$ -l exclusive=true
+#$ -l ib=true
+#$ -q gpu.q
+#$ -A proj-1
+#$ -ar 12
+#$ -l h=!(n1|n2)
+#$ -hold_jid 12
+#$ -m ea
+#$ -M me@site.org
+#$ -r y
+#$ -V
+#$ -notify
+#$ -j y
+#$ -o /dev/null
+#$ -R y
+#$ -l scratch=1G
+
+exec >> /scratch/runs/gridengine-everything/logs/job.log 2>&1
+
+# Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
+cd '/home/me/my project' || exit 1
+hpcs_run_dir=/scratch/runs/gridengine-everything
+hpcs_started=$(date +%s.%N)
+hpcs_hosts=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job hosts gridengine)
+hpcs_path=$PATH
+# Of several jobs that were queued for this run by mistake, only the first one may write here.
+hpcs_job="${JOB_ID}$([ "${SGE_TASK_ID:-undefined}" = undefined ] || echo ".$SGE_TASK_ID")"
+if ! (set -C; printf '%s\n' "$hpcs_job" > "$hpcs_run_dir/.owner") 2> /dev/null; then
+  hpcs_owner=$(cat "$hpcs_run_dir/.owner" 2> /dev/null)
+  if [ -n "$hpcs_owner" ] && [ "$hpcs_owner" != "$hpcs_job" ]; then
+    echo "hpcsynapse: job $hpcs_job does nothing: this run belongs to job $hpcs_owner"
+    exit 1
+  fi
+fi
+export HPCSYNAPSE_RUN_DIR="$hpcs_run_dir"
+export HPCSYNAPSE_ATTEMPT="${JOB_ID}.$(date +%s)"
+rm -f "$hpcs_run_dir/exit.json" "$hpcs_run_dir/status.json" "$hpcs_run_dir"/.exit.json.*  # of an earlier start
+# A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
+if grep -qs '^signal ' "$hpcs_run_dir/stop"; then rm -f "$hpcs_run_dir/stop"; fi
+
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it. Its space
+# is taken now, since the disk may be full by then, which is said where the run failed.
+hpcs_exit=$hpcs_run_dir/.exit.json.$$
+printf '%1000s\n' '' > "$hpcs_exit"
+finish() {
+  local code=$? PATH=$hpcs_path disk=
+  if [ "$code" != 0 ]; then
+    disk=$(export LC_ALL=C; { printf '%4096s' '' > "$hpcs_exit.disk"; } 2>&1)
+    rm -f "$hpcs_exit.disk"
+    disk=${disk##*: } disk=${disk//[^A-Za-z -]/}
+  fi
+  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s", "disk": "%s"}\n' \
+    "$code" "$hpcs_started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${hpcs_caught:-}" "$disk" 1<> "$hpcs_exit" &&
+    mv "$hpcs_exit" "$hpcs_run_dir/exit.json"
+  exit "$code"
+}
+trap finish EXIT
+
+export OMP_NUM_THREADS=4
+
+[ -n "$hpcs_hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
+hpcs_first_host=${hpcs_hosts%%[[:space:]]*}
+export MASTER_ADDR="$hpcs_first_host"
+# Another host of the job, for the first one to see which of its interfaces leads there.
+hpcs_last_host=${hpcs_hosts##*[[:space:]]}
+export HPCSYNAPSE_PEER="$hpcs_last_host"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+export MASTER_PORT
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+
+hpcs_caught=
+# The queue sends these to every process of a job that shall end; this script alone acts on them.
+trap '' USR2
+export HPCSYNAPSE_LEFT_TO_SCRIPT="USR2"
+# In the background, so that a signal is acted on at once and not after the ranks have ended.
+mpirun -np 4 --map-by ppr:2:node --bind-to none /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/gridengine-everything -- /opt/hpcsynapse/bin/python -P -m hpcsynapse.job train /scratch/runs/gridengine-everything &
+hpcs_launcher=$!
+# Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
+trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT USR2
+trap 'echo "signal USR1 before the time limit" > "$hpcs_run_dir/stop"' USR1
+# This queue sends no signal before the time limit.
+( trap 'kill $!' TERM; sleep 88080 & wait $! && kill -USR1 $$ ) &
+hpcs_timer=$!
+while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
+  if [ -n "$hpcs_caught" ]; then
+    for ((hpcs_left = 140; hpcs_left; hpcs_left--)); do kill -0 "$hpcs_launcher" 2>/dev/null || break; sleep 0.1; done
+    kill -TERM "$hpcs_launcher" 2>/dev/null
+  fi
+done
+trap '' TERM INT USR2
+kill -TERM "$hpcs_timer" 2>/dev/null
+if [ -z "${hpcs_caught:-}" ]; then
+  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/gridengine-everything/timings || echo "hpcsynapse: step records were not merged"
+  # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/gridengine-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+fi
+exit "$code"

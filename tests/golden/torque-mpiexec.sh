@@ -1,0 +1,97 @@
+#!/bin/bash
+#PBS -S /bin/bash
+#PBS -N torque-mpiexec
+#PBS -l nodes=4:ppn=4:gpus=4
+#PBS -l walltime=3600
+#PBS -m n
+#PBS -j oe
+#PBS -o /dev/null
+
+umask 022
+exec >> /scratch/runs/torque-mpiexec/logs/job.log 2>&1
+
+# Rendered by hpcsynapse 0.1.0; the description is run.toml beside this file.
+cd '/home/me/my project' || exit 1
+hpcs_run_dir=/scratch/runs/torque-mpiexec
+hpcs_started=$(date +%s.%N)
+hpcs_hosts=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job hosts torque)
+# How Open MPI and hydra reach other nodes without ssh, where they were not built for PBS: called as ssh would be.
+cat > "$hpcs_run_dir/agent.sh" <<'AGENT'
+#!/bin/bash
+while [ "${1#-}" != "$1" ]; do shift; done
+line=$(sed 's/\..*//' "$PBS_NODEFILE" | grep -n -x -m 1 -- "${1%%.*}") || { echo "host $1 is not of this job" >&2; exit 255; }
+shift
+exec pbsdsh -n $((${line%%:*} - 1)) -- /bin/bash -c "$*"
+AGENT
+chmod +x "$hpcs_run_dir/agent.sh"
+export OMPI_MCA_plm_rsh_agent="${OMPI_MCA_plm_rsh_agent:-$hpcs_run_dir/agent.sh}"
+export PRTE_MCA_plm_ssh_agent="${PRTE_MCA_plm_ssh_agent:-$hpcs_run_dir/agent.sh}"
+export HYDRA_LAUNCHER_EXEC="${HYDRA_LAUNCHER_EXEC:-$hpcs_run_dir/agent.sh}"
+hpcs_path=$PATH
+# Of several jobs that were queued for this run by mistake, only the first one may write here.
+hpcs_job="${PBS_JOBID%%.*}"
+if ! (set -C; printf '%s\n' "$hpcs_job" > "$hpcs_run_dir/.owner") 2> /dev/null; then
+  hpcs_owner=$(cat "$hpcs_run_dir/.owner" 2> /dev/null)
+  if [ -n "$hpcs_owner" ] && [ "$hpcs_owner" != "$hpcs_job" ]; then
+    echo "hpcsynapse: job $hpcs_job does nothing: this run belongs to job $hpcs_owner"
+    exit 1
+  fi
+fi
+export HPCSYNAPSE_RUN_DIR="$hpcs_run_dir"
+export HPCSYNAPSE_ATTEMPT="${PBS_JOBID%%[!0-9]*}.$(date +%s)"
+rm -f "$hpcs_run_dir/exit.json" "$hpcs_run_dir/status.json" "$hpcs_run_dir"/.exit.json.*  # of an earlier start
+# A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
+if grep -qs '^signal ' "$hpcs_run_dir/stop"; then rm -f "$hpcs_run_dir/stop"; fi
+
+# Whatever happens, the exit code reaches exit.json: the truth about this run once the queue has forgotten it. Its space
+# is taken now, since the disk may be full by then, which is said where the run failed.
+hpcs_exit=$hpcs_run_dir/.exit.json.$$
+printf '%1000s\n' '' > "$hpcs_exit"
+finish() {
+  local code=$? PATH=$hpcs_path disk=
+  if [ "$code" != 0 ]; then
+    disk=$(export LC_ALL=C; { printf '%4096s' '' > "$hpcs_exit.disk"; } 2>&1)
+    rm -f "$hpcs_exit.disk"
+    disk=${disk##*: } disk=${disk//[^A-Za-z -]/}
+  fi
+  printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s", "disk": "%s"}\n' \
+    "$code" "$hpcs_started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${hpcs_caught:-}" "$disk" 1<> "$hpcs_exit" &&
+    mv "$hpcs_exit" "$hpcs_run_dir/exit.json"
+  exit "$code"
+}
+trap finish EXIT
+
+export OMP_NUM_THREADS=1
+
+[ -n "$hpcs_hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
+hpcs_first_host=${hpcs_hosts%%[[:space:]]*}
+export MASTER_ADDR="$hpcs_first_host"
+# Another host of the job, for the first one to see which of its interfaces leads there.
+hpcs_last_host=${hpcs_hosts##*[[:space:]]}
+export HPCSYNAPSE_PEER="$hpcs_last_host"
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+export MASTER_PORT
+HPCSYNAPSE_MPIEXEC=$(command -v mpiexec.hydra || command -v mpiexec) || { echo "hpcsynapse: no mpiexec on the PATH"; exit 127; }
+HPCSYNAPSE_HOSTFILE="$hpcs_run_dir/hosts.$HPCSYNAPSE_ATTEMPT"
+for hpcs_host in $hpcs_hosts; do echo "$hpcs_host:4"; done > "$HPCSYNAPSE_HOSTFILE"
+export HYDRA_LAUNCHER="${HYDRA_LAUNCHER:-rsh}"
+
+hpcs_caught=
+# In the background, so that a signal is acted on at once and not after the ranks have ended.
+"$HPCSYNAPSE_MPIEXEC" -f "$HPCSYNAPSE_HOSTFILE" -n 16 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/torque-mpiexec -- python train.py &
+hpcs_launcher=$!
+# Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
+trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
+while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
+  if [ -n "$hpcs_caught" ]; then
+    for ((hpcs_left = 140; hpcs_left; hpcs_left--)); do kill -0 "$hpcs_launcher" 2>/dev/null || break; sleep 0.1; done
+    kill -TERM "$hpcs_launcher" 2>/dev/null
+  fi
+done
+trap '' TERM INT
+if [ -z "${hpcs_caught:-}" ]; then
+  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/torque-mpiexec/timings || echo "hpcsynapse: step records were not merged"
+  # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/torque-mpiexec "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+fi
+exit "$code"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hpcsynapse.errors import SpecError
 from hpcsynapse.findings import Finding
@@ -38,6 +38,14 @@ class JobStatus:
     reason: str = ""
     nodes: str = ""
     exit_code: int | None = None
+
+
+class FoundJob(NamedTuple):
+    """One of the user's jobs as its queue lists it: id, path of the job file, name."""
+
+    job_id: str
+    script: str
+    name: str
 
 
 # A failure of the way to the queue, which says nothing of whether the job arrived.
@@ -179,8 +187,8 @@ class Scheduler(ABC):
         """Return the argv that lists the user's jobs with their job files, where the queue can say that."""
         return None
 
-    def parse_found(self, stdout: str) -> list[tuple[str, str]]:
-        """Return (job id, path of its job file) for what `find_command` printed; raises SchedulerOutputError."""
+    def parse_found(self, stdout: str) -> list[FoundJob]:
+        """Return the jobs that `find_command` printed; raises SchedulerOutputError."""
         raise NotImplementedError(self.name)
 
     def owner_id(self, job_id: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from hpcsynapse.errors import SchedulerOutputError
 from hpcsynapse.job import devices, supervise
 from hpcsynapse.job.supervise import GRACES
-from hpcsynapse.schedulers.base import ANYWHERE, Ask, JobStatus, QueueState, Scheduler
+from hpcsynapse.schedulers.base import ANYWHERE, Ask, FoundJob, JobStatus, QueueState, Scheduler
 
 _ID = re.compile(r"([\w.-]+):(\d+):(\d+)")
 
@@ -59,9 +59,9 @@ class Local(Scheduler):
         """Return the command that lists this machine's job scripts."""
         return [sys.executable, "-P", "-m", __name__, "find"]
 
-    def parse_found(self, stdout: str) -> list[tuple[str, str]]:
-        """Read `id script` lines."""
-        return [(line.partition(" ")[0], line.partition(" ")[2]) for line in stdout.split("\n") if line]
+    def parse_found(self, stdout: str) -> list[FoundJob]:
+        """Read `id script` lines; processes have no names."""
+        return [FoundJob(line.partition(" ")[0], line.partition(" ")[2], "") for line in stdout.split("\n") if line]
 
     def owner_id(self, job_id: str) -> str:
         """Return host and process number, which the script knows of itself."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from hpcsynapse.errors import SchedulerOutputError
 from hpcsynapse.job import hostlist
 from hpcsynapse.schedulers import refusals, sacctmgr, sinfo
-from hpcsynapse.schedulers.base import ANYWHERE, Ask, JobStatus, QueueState, Scheduler
+from hpcsynapse.schedulers.base import ANYWHERE, Ask, FoundJob, JobStatus, QueueState, Scheduler
 from hpcsynapse.spec.job import JobSpec
 
 # squeue(1), JOB STATE CODES.
@@ -113,11 +113,12 @@ class Slurm(Scheduler):
 
         Not those that FAILED: slurmctld keeps such a record of a job that it refused (Slurm 22.05, seen).
         """
-        return ["squeue", "--array", f"--states={_TAKEN}", f"--user={os.getuid()}", f"--format=%i{_SEPARATOR}%o"]
+        form = _SEPARATOR.join(("%i", "%o", "%j"))
+        return ["squeue", "--array", f"--states={_TAKEN}", f"--user={os.getuid()}", f"--format={form}"]
 
-    def parse_found(self, stdout: str) -> list[tuple[str, str]]:
+    def parse_found(self, stdout: str) -> list[FoundJob]:
         """Read squeue's lines; raises SchedulerOutputError where squeue's own heading is missing."""
-        return [(row[0], row[1].strip()) for row in _rows(stdout, 2)]
+        return [FoundJob(job_id, script.strip(), name.strip()) for job_id, script, name in _rows(stdout, 3)]
 
     def owner_id(self, job_id: str) -> str:
         """Return the number: a job is not told its cluster's name in every release."""

@@ -22,7 +22,7 @@ from hpcsynapse.files import read_json, user_name, write_json
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.schedulers import SCHEDULERS, create
-from hpcsynapse.schedulers.base import Scheduler
+from hpcsynapse.schedulers.base import FoundJob, Scheduler
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.submission import commands
 from hpcsynapse.submission.commit import commit_of
@@ -66,6 +66,7 @@ def enqueue(
         "scheduler": scheduler.name,
         "command": command,
         "script": str(script),
+        "job_name": spec.name,
         "time": time.time(),
         "user": user_name(),
         "host": socket.gethostname(),
@@ -134,9 +135,12 @@ class _HandOver:
         unclear = accepted or printed is not None or self._scheduler.maybe_taken(reason)
         earlier = {one for ids in self._earlier for one in ids}
         try:
-            found = _job_of(self._scheduler, str(self._record["script"]), earlier, printed)
-            if found:
+            jobs = _jobs(self._scheduler) or []
+            if found := _job_of(jobs, str(self._record["script"]), earlier, printed):
                 return self.taken(found, reason)
+            if not unclear and (other := _namesake(jobs, str(self._record["job_name"]), earlier)):
+                unclear = True
+                reason += f"; but the queue has job {other.job_id} of the same name, from the file {other.script}"
         except CommandError as error:
             reason += f"; whether it has the job could not be asked: {error}" if unclear else ""
         if unclear:
@@ -175,17 +179,15 @@ def settle(runs: Iterable[RunDirectory]) -> None:
             jobs = _jobs(scheduler)
             for run, submission in waiting if jobs is not None else ():
                 with suppress(OSError):  # somebody else's run
-                    _settle_one(run, submission, scheduler, jobs or {})
+                    _settle_one(run, submission, jobs or [])
 
 
-def _settle_one(
-    run: RunDirectory, submission: dict[str, Any], scheduler: Scheduler, jobs: dict[str, list[str]]
-) -> None:
+def _settle_one(run: RunDirectory, submission: dict[str, Any], jobs: list[FoundJob]) -> None:
     known = {key: value for key, value in submission.items() if key not in ("unknown", "task", "printed")}
     earlier = {str(one) for one in submission.get("earlier_job_ids", [])}
-    found = [one for one in jobs.get(str(submission.get("script")), []) if one not in earlier]
+    found = [job.job_id for job in jobs if job.script == submission.get("script") and job.job_id not in earlier]
     if not found and (printed := submission.get("printed")):
-        found = [one for job_ids in jobs.values() for one in job_ids if _whole(one) == printed]
+        found = [job.job_id for job in jobs if _whole(job.job_id) == printed]
     task = submission.get("task")
     if isinstance(task, int):
         found = [one for one in found if one.partition(";")[0].endswith(f"_{task}")]
@@ -193,7 +195,11 @@ def _settle_one(
         write_json(run.submission, {**known, "job_id": found[-1]})
         if run.owner_id() != CLOSED:  # else somebody has cancelled it meanwhile
             run.append_history(RunState.QUEUED, "found in the queue", job_id=found[-1])
-    elif _too_old(submission) and run.owner_id() in (None, CLOSED):
+    elif (
+        _too_old(submission)
+        and run.owner_id() in (None, CLOSED)
+        and not _namesake(jobs, str(submission.get("job_name")), earlier)
+    ):
         reason = f"{submission['unknown']}; the queue does not have it"
         write_json(run.submission, {**known, "error": reason})
         run.append_history(RunState.FAILED, f"not submitted: {reason}")
@@ -208,34 +214,38 @@ def _too_old(submission: dict[str, Any]) -> bool:
     return mine and isinstance(begun, (int, float)) and time.time() - begun > NEVER_ARRIVED
 
 
-def _jobs(scheduler: Scheduler) -> dict[str, list[str]] | None:
-    """Return the user's jobs by the path of their job file, or None for a queue that cannot list them.
+def _jobs(scheduler: Scheduler) -> list[FoundJob] | None:
+    """Return the user's jobs, or None for a queue that cannot list them with their job files.
 
     Raises CommandError when it does not answer.
     """
     command = scheduler.find_command()
     if command is None:
         return None
-    done = commands.run_checked(command, timeout=_FIND_SECONDS)
-    found: dict[str, list[str]] = {}
-    for job_id, script in scheduler.parse_found(done.stdout):
-        found.setdefault(script, []).append(job_id)
-    return found
+    return scheduler.parse_found(commands.run_checked(command, timeout=_FIND_SECONDS).stdout)
 
 
-def _job_of(scheduler: Scheduler, script: str, earlier: set[str], printed: str | None = None) -> str | None:
+def _job_of(jobs: list[FoundJob], script: str, earlier: set[str], printed: str | None = None) -> str | None:
     """Return the id of the job of this file that is not one of the earlier ones, or of its array.
 
     A wrapper may have handed over a copy of the file: then the id that it has `printed` counts, if it is the user's.
     """
-    jobs = _jobs(scheduler)
-    if jobs is None:
-        return None
-    found = [job_id for job_id in jobs.get(script, []) if job_id not in earlier]
+    found = [job.job_id for job in jobs if job.script == script and job.job_id not in earlier]
     if found:
         return _whole(found[-1])
-    mine = {_whole(job_id) for job_ids in jobs.values() for job_id in job_ids}
-    return printed if printed in mine else None
+    return printed if printed in {_whole(job.job_id) for job in jobs} else None
+
+
+def _namesake(jobs: list[FoundJob], name: str, earlier: set[str]) -> FoundJob | None:
+    """Return a job of this name that is of no other run: of a copy of the job file, or somebody's own."""
+    for job in jobs:
+        if (
+            job.name == name
+            and job.job_id not in earlier
+            and not Path(job.script).with_name("submission.json").exists()
+        ):
+            return job
+    return None
 
 
 def _whole(job_id: str) -> str:

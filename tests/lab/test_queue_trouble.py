@@ -85,6 +85,7 @@ def test_a_wrapper_that_queues_a_copy_and_fails_behind_it(user, output):
     done = user.attempt("submit", "--nodes", "1", "--time", "9m", "--name", "copied", "--", "sleep", "500", env=env)
     assert (done.returncode == 0) == (not output) and "hook: disk full" in done.stderr
     run = user.find("copied")
+    assert user.status(run)["state"] != "FAILED"
     assert user.wait(run, "SETUP", "TRAINING", timeout=120)["job_id"]
     assert user.attempt("submit", "--resume-run", "copied").returncode == 2
     assert user.attempt("cancel", "copied", env={"SCANCEL_STATE": "PENDING"}).returncode == 0

@@ -285,9 +285,9 @@ def test_jobs_of_another_cluster_are_asked_for_and_ended_there() -> None:
 
 def test_what_squeue_says_of_job_files() -> None:
     slurm = create("slurm")
-    assert slurm.parse_found(f"hello\nJOBID{U}COMMAND\n7{U}/runs/a b/job.sh\n8_1{U}/x\n") == [
-        ("7", "/runs/a b/job.sh"),
-        ("8_1", "/x"),
+    assert slurm.parse_found(f"hello\nJOBID{U}COMMAND{U}NAME\n7{U}/runs/a b/job.sh{U}a b\n8_1{U}/x{U}y\n") == [
+        ("7", "/runs/a b/job.sh", "a b"),
+        ("8_1", "/x", "y"),
     ]
     with pytest.raises(SchedulerOutputError):
         slurm.parse_found("7 /runs/job.sh\n")

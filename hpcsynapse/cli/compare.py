@@ -19,9 +19,22 @@ if TYPE_CHECKING:
     from hpcsynapse.report.entries import Entry
 
 
-@click.command()
-@click.argument("reference", metavar="A")
-@click.argument("candidates", metavar="B...", nargs=-1, required=True)
+_SECOND_SIDE = __name__ + ".second_side"
+
+
+class _TwoSides(click.Command):
+    """Takes what stands before a `--` for one side, and what stands behind it for the other."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the `--` apart, which click would only take for the end of the options."""
+        if "--" in args:
+            place = args.index("--")
+            args, ctx.meta[_SECOND_SIDE] = args[:place], tuple(args[place + 1 :])
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_TwoSides)
+@click.argument("names", metavar="A [A... --] B...", nargs=-1, required=True)
 @runs_option
 @click.option(
     "--tolerance",
@@ -33,16 +46,14 @@ if TYPE_CHECKING:
 )
 @click.option("--strict", is_flag=True, help="points that are unclear or missing fail as well")
 @table_options
-def command(
-    reference: str, candidates: tuple[str, ...], runs: str | None, tolerance: float, strict: bool, output: Output
-) -> None:
+def command(names: tuple[str, ...], runs: str | None, tolerance: float, strict: bool, output: Output) -> None:
     """Tell whether B has become slower than A, point by point.
 
-    A and B are each a run, a study, a folder of record files, or a table that `report --csv` wrote (or one of figures,
-    as `report` takes it); B may be several runs, its repeats. A point is compared with the one of the same strategy,
-    engine, model, data, nodes, ranks, batch, optimizer, hardware, threads, and of the same value of every setting in
-    which one side varies; what the other side lacks is listed. Settings in which a whole side differs from the other
-    are named by the flag other-settings.
+    A and B are each a run, a study, a folder of record files, or a table that `report --csv` wrote (or one of
+    figures, as `report` takes it); B may be several runs, its repeats, and so may A, with `--` behind them. A point
+    is compared with the one of the same strategy, engine, model, data, nodes, ranks, batch, optimizer, hardware,
+    threads, and of the same value of every setting in which one side varies; what the other side lacks is listed.
+    Settings in which a whole side differs from the other are named by the flag other-settings.
 
     \b
     slower   the 95 % interval of B's time / A's time lies wholly above 1 + tolerance
@@ -56,7 +67,7 @@ def command(
     Exit code: 0 nothing is slower, 1 something is, 2 the input cannot be used or has nothing in common.
     """
     try:
-        found, outcome = _compare([reference], candidates, runs, tolerance)
+        found, outcome = _compare(*_sides(names), runs, tolerance)
     except (HpcSynapseError, OSError) as error:  # the exit code 1 of damaged records would tell of a regression
         raise SpecError(str(error)) from error
     from hpcsynapse.report.change import COLUMNS
@@ -66,6 +77,14 @@ def command(
     failing = {"slower", "unclear", "missing"} if strict else {"slower"}
     if any(one.verdict in failing for one in found):
         click.get_current_context().exit(1)
+
+
+def _sides(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    second = click.get_current_context().meta.get(_SECOND_SIDE)
+    reference, candidates = (names[:1], names[1:]) if second is None else (names, second)
+    if not candidates:
+        raise SpecError("compare A with what? hpcsynapse compare A B, or A1 A2 -- B1 B2")
+    return reference, candidates
 
 
 def _compare(

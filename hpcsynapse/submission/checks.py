@@ -14,7 +14,7 @@ from hpcsynapse.job import devices
 from hpcsynapse.schedulers import create
 from hpcsynapse.schedulers.base import Scheduler
 from hpcsynapse.spec.job import JobSpec
-from hpcsynapse.submission import commands, launchers
+from hpcsynapse.submission import commands, containers, launchers
 from hpcsynapse.submission.launchers import LAUNCHERS
 from hpcsynapse.submission.program_checks import check_program
 from hpcsynapse.units import counted, parse_walltime
@@ -122,6 +122,7 @@ def _surroundings(spec: JobSpec) -> Iterator[Finding]:
         yield Finding("error", "templates", f"folder {templates} does not exist")
     if venv and not Path(spec.workdir or ".", venv, "bin", "activate").is_file():
         yield Finding("error", "venv", f"{venv} is no virtual environment: it has no bin/activate")
+    yield from _image(spec)
     for module in spec.launch.modules:
         look = ["bash", "-c", _MODULE_LOOK, "bash", module]
         try:
@@ -135,6 +136,17 @@ def _surroundings(spec: JobSpec) -> Iterator[Finding]:
             ))  # fmt: skip  # a long string
         elif code:
             yield Finding("warning", "modules", f"environment module {module!r} is not found here; the job needs it")
+
+
+def _image(spec: JobSpec) -> Iterator[Finding]:
+    """Look for a container's image, where it is a file or folder and not a name in a registry."""
+    image = containers.image_file(spec)
+    if image is None or image.exists():
+        return
+    if image.parent.is_dir():
+        yield Finding("error", "container", f"there is no image {image}; a registry's is written docker://NAME:TAG")
+    else:
+        yield Finding("warning", "container", f"image {image} is not found here; the job needs it on its nodes")
 
 
 def _launcher(spec: JobSpec) -> Iterator[Finding]:

@@ -37,6 +37,15 @@ def _own_packages(spec: JobSpec) -> list[str]:
     return ["env", "PYTHONNOUSERSITE=1"] if spec.launch.container and not said else []
 
 
+def image_file(spec: JobSpec) -> Path | None:
+    """Return the file or folder that is a container's image; None without one, or for a name in a registry."""
+    image = spec.launch.container or ""
+    is_path = image.startswith(("/", "./", "../")) or image.endswith((".sif", ".simg", ".sqsh", ".img"))
+    if spec.launch.container_runtime != "pyxis":  # for which NAME is one of Docker's hub (enroot-import(1))
+        is_path = "://" not in image
+    return Path(_workdir(spec, Path(".")), image) if image and is_path else None
+
+
 def _container(spec: JobSpec, run_dir: Path) -> list[str]:
     launch = spec.launch
     if not launch.container or launch.container_runtime == "pyxis":

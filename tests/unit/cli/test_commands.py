@@ -68,6 +68,8 @@ def test_a_failed_run_shows_rank_and_log_and_exits_1(workdir: Path) -> None:
         (["submit", "--scheduler", "local", "--runs", "/proc/nothing"], ["/proc"]),
         (["submit", "--scheduler", "local", "--template-dir", "absent"], ["absent", "does not exist"]),
         (["submit", "--scheduler", "local", "--venv", "absent", "--", "true"], ["absent", "bin/activate"]),
+        (["submit", "--scheduler", "local", "--container", "absent.sif", "--", "true"], ["absent.sif", "docker://"]),
+        (["submit", "--scheduler", "local", "--container", "ubuntu", "--", "true"], ["no image", "docker://"]),
         (["submit", "--set", "train.batch=many"], ["train.batch", "whole number"]),
         (["submit", "--set", "train.batch.size=1"], ["train.batch", "not a table"]),
         (["submit", "--resume-run", "r", "--epochs", "3"], ["--resume-run", "'epochs'"]),

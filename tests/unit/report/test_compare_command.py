@@ -34,6 +34,20 @@ def test_exit_codes(compare):
     assert "differ in ranks (2 and 4), global_batch (64 and 128)" in err
 
 
+def test_both_sides_may_be_several_runs(compare, make_run):
+    make_run("before-2", 2, 0.1, noise=0.02, seed=7)
+    make_run("slow-2", 2, 0.11, noise=0.02, seed=8)
+    code, out, _ = compare("--json", "before", "before-2", "--", "slow", "slow-2")
+    (point,) = json.loads(out)
+    assert (code, point["verdict"], point["candidate_repeats"]) == (1, "slower", 2)
+    assert json.loads(compare("--json", "slow", "--", "before", "before-2")[1])[0]["verdict"] == "faster"
+    assert compare("before", "--", "alike")[0] == 0
+    for words in (("before",), ("before", "--"), ("--", "before")):
+        code, out, err = compare(*words)
+        assert (code, out) == (2, ""), words
+    assert "A1 A2 -- B1 B2" in compare("before")[2]
+
+
 def test_the_table_for_people(compare):
     _, out, err = compare("before", "slow")
     assert "time B/A" in out and "slower" in out and "one-repeat" in out

@@ -328,7 +328,7 @@ def test_a_submission_that_named_no_failure_is_of_unknown_fate(
 ) -> None:
     fake = tmp_path / "bin"
     fake.mkdir()
-    for name, text in (("sbatch", ends), ("srun", "true"), ("squeue", r"printf 'JOBID\037COMMAND\n'")):
+    for name, text in (("sbatch", ends), ("srun", "true"), ("squeue", r"printf 'JOBID\037COMMAND\037NAME\n'")):
         (fake / name).write_text(f"#!/bin/bash\n{text}\n")
         (fake / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
@@ -344,7 +344,7 @@ def test_an_id_printed_before_a_wrapper_failed_counts_where_the_queue_lists_it(
     """The wrapper hands over a copy of the job file, so that the file's path tells nothing."""
     fake = tmp_path / "bin"
     fake.mkdir()
-    listing = rf"printf 'JOBID\037COMMAND\n{listed}\037/tmp/copy\n'"
+    listing = rf"printf 'JOBID\037COMMAND\037NAME\n{listed}\037/tmp/copy\037a\n'"
     for name, text in (
         ("sbatch", "echo 4711; echo 'hook: disk full' >&2; exit 1"),
         ("srun", "true"),
@@ -360,6 +360,27 @@ def test_an_id_printed_before_a_wrapper_failed_counts_where_the_queue_lists_it(
     else:
         with pytest.raises(SubmitError, match="UNKNOWN: the queue may have taken the job"):
             hpcsynapse.submit(spec, runs)
+
+
+@pytest.mark.parametrize(("name", "state"), [("a", "UNKNOWN"), ("b", "FAILED")])
+def test_a_job_of_the_same_name_may_be_that_of_a_wrapper_that_printed_nothing(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, state: str
+) -> None:
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    listing = rf"printf 'JOBID\037COMMAND\037NAME\n7\037/tmp/copy\037{name}\n'"
+    for command, text in (("sbatch", "echo 'hook: disk full' >&2; exit 1"), ("srun", "true"), ("squeue", listing)):
+        (fake / command).write_text(f"#!/bin/bash\n{text}\n")
+        (fake / command).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
+    with pytest.raises(SubmitError, match=state) as refused:
+        hpcsynapse.submit(JobSpec(name="a", command=("true",), queue=QueueOptions(scheduler="slurm")), runs)
+    run = RunDirectory(runs / "a")
+    assert ("job 7 of the same name, from the file /tmp/copy" in str(refused.value)) == (state == "UNKNOWN")
+    assert statuses([run])[0].state == state
+    submission = run.read_submission()
+    write_json(run.submission, {**submission, "time": submission["time"] - 3600})
+    assert statuses([run])[0].state == state  # however long the job waits
 
 
 def test_nothing_is_left_of_a_run_whose_files_cannot_be_written(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

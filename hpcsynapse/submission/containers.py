@@ -43,7 +43,7 @@ def image_file(spec: JobSpec) -> Path | None:
     is_path = image.startswith(("/", "./", "../")) or image.endswith((".sif", ".simg", ".sqsh", ".img"))
     if spec.launch.container_runtime != "pyxis":  # for which NAME is one of Docker's hub (enroot-import(1))
         is_path = "://" not in image
-    return Path(_workdir(spec, Path(".")), image) if image and is_path else None
+    return Path(_workdir(spec, Path()), image) if image and is_path else None
 
 
 def _container(spec: JobSpec, run_dir: Path) -> list[str]:

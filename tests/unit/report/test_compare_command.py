@@ -43,7 +43,7 @@ def test_both_sides_may_be_several_runs(compare, make_run):
     assert json.loads(compare("--json", "slow", "--", "before", "before-2")[1])[0]["verdict"] == "faster"
     assert compare("before", "--", "alike")[0] == 0
     for words in (("before",), ("before", "--"), ("--", "before")):
-        code, out, err = compare(*words)
+        code, out, _err = compare(*words)
         assert (code, out) == (2, ""), words
     assert "A1 A2 -- B1 B2" in compare("before")[2]
 

@@ -35,6 +35,7 @@ VERBS = {
     "compare": ("Measure", "Whether runs have become slower, with an exit code for CI."),
     "predict": ("Measure", "What more ranks would bring; how much they exchange."),
     "records": ("Measure", "Print the step records of a run."),
+    "timeline": ("Measure", "Write all ranks of a run as a trace for Perfetto."),
     "models": ("Measure", "List the built-in models: parameters, bytes, FLOPs."),
     "convert": ("Convert", "Turn a job file for one queue into one for another."),
 }

@@ -1,0 +1,29 @@
+"""`hpcsynapse timeline`: all ranks of a run on one time axis, for ui.perfetto.dev or chrome://tracing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hpcsynapse.cli.options import runs_option
+from hpcsynapse.runs.find import runs_folder
+
+
+@click.command()
+@click.argument("name", metavar="RUN")
+@runs_option
+@click.option("-o", "--output", metavar="FILE", help="FILE.json or FILE.json.gz  [default: RUN.json.gz]")
+def command(name: str, runs: str | None, output: str | None) -> None:
+    """Write steps, phases, pauses and the first failure of all ranks as a trace.
+
+    Open it in ui.perfetto.dev or chrome://tracing. Times are those of each node's own clock.
+    """
+    from hpcsynapse.report.loading import find_records
+    from hpcsynapse.report.timeline import write_timeline
+    from hpcsynapse.runs.directory import RunDirectory
+
+    source = find_records(runs_folder(runs), name)
+    own = source.name if isinstance(source, RunDirectory) else source.resolve().name
+    target = Path(output or f"{own}.json.gz")
+    click.echo(f"{target}: {write_timeline(source, target)} events; open it in ui.perfetto.dev")

@@ -44,8 +44,11 @@ def test_steps_phases_and_pauses_stand_where_they_were(tmp_path, rank_writer, na
     for (_, rank), own in found.items():
         ms = [(what, begin / 1e6 - rank, end / 1e6 - rank) for what, begin, end in own]
         assert [one for one in ms if one[0] != "communicate"] == [
-            ("step 0", 0.0, 1.0), ("step 1", 1.0, 2.0), ("validation", 2.0, 2.5), ("step 2", 2.5, 3.5)
-        ]  # fmt: skip  # one slice after another, not one a line
+            ("step 0", 0.0, 1.0),
+            ("step 1", 1.0, 2.0),
+            ("validation", 2.0, 2.5),
+            ("step 2", 2.5, 3.5),
+        ]
         assert [one[1:] for one in ms if one[0] == "communicate"] == [(0.0, 0.25), (1.0, 1.25), (2.5, 2.75)]
 
 
@@ -53,10 +56,16 @@ def test_phases_follow_one_another_within_their_step_and_steps_do_not_overlap(tm
     record(tmp_path, steps=[(1000.0, 1.0), (1000.5, 1.0)])  # the clock was set back by half a second
     (own,) = slices_of(tmp_path)
     assert own == [
-        ("step 0", 0.0, 5e5), ("data", 0.0, 2.5e5), ("forward", 2.5e5, 5e5),
-        ("step 1", 5e5, 1.5e6), ("data", 5e5, 7.5e5), ("forward", 7.5e5, 1e6), ("backward", 1e6, 1.125e6),
-        ("communicate", 1.125e6, 1.25e6), ("update", 1.25e6, 1.5e6),
-    ]  # fmt: skip  # one slice after another, not one a line
+        ("step 0", 0.0, 5e5),
+        ("data", 0.0, 2.5e5),
+        ("forward", 2.5e5, 5e5),
+        ("step 1", 5e5, 1.5e6),
+        ("data", 5e5, 7.5e5),
+        ("forward", 7.5e5, 1e6),
+        ("backward", 1e6, 1.125e6),
+        ("communicate", 1.125e6, 1.25e6),
+        ("update", 1.25e6, 1.5e6),
+    ]
 
 
 def slices_of(folder):

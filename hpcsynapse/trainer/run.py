@@ -129,6 +129,7 @@ def _train(
         strategy.close()
         engine.close()
     result = {"result": loop.metrics} if loop.metrics else {}
+    reporter.about(remark=strategy.remark)  # of a run that was over within a second, the only time
     reporter.state(state, control.reason if state == RunState.STOPPED else "", **result)
     reporter.close()
     watchdog.stop()

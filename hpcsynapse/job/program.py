@@ -61,8 +61,9 @@ class Program:
         for name in os.environ.get("HPCSYNAPSE_LEFT_TO_SCRIPT", "").split():
             # Sent by the queue to every process of a job: ignored here and by the program, the script acts on it.
             signal.signal(signal.Signals[f"SIG{name}"], signal.SIG_IGN)
-        with log_file.open("ab") as log:
-            self._tell_start(log)
+        with log_file.open("ab", buffering=0) as log:
+            with suppress(OSError):  # a full disk, or records that cannot be read, keep no program from its start
+                self._tell_start(log)
             try:
                 child = self._child = self._start(argv, log)
             except OSError as error:
@@ -91,7 +92,6 @@ class Program:
         if log.tell():
             number, now = len(list(self.run.evidence("").iterdir())), time.strftime("%Y-%m-%d %H:%M:%S")
             log.write(f"--- start {number}, job {self.attempt.rpartition('.')[0] or self.attempt}, {now}\n".encode())
-            log.flush()
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         child = self._child
@@ -182,7 +182,8 @@ class Program:
         elif code:
             self.record(code, reason or describe(code), told_to_end=self._told_to_end)
         elif self._told_to_end and self.rank is not None:
-            self.run.failure(self.attempt, self.rank).unlink(missing_ok=True)
+            with suppress(OSError):
+                self.run.failure(self.attempt, self.rank).unlink(missing_ok=True)
         return code
 
     def record(self, code: int, reason: str, **more: bool) -> None:

@@ -30,7 +30,8 @@ def invented_sites() -> dict[str, Expected]:
 
 
 def write_site(name: str, folder: Path) -> str:
-    """Write one of them without its expectations; return the file's path."""
+    """Write one of them without its expectations, and the image that it may name; return the file's path."""
+    (folder / "rocm.sif").touch()
     path = folder / f"{name}.toml"
     path.write_text((FOLDER / path.name).read_text().partition("[expect]")[0])
     return str(path)

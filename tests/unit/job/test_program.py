@@ -167,6 +167,28 @@ def test_what_is_suspended_together_goes_on(run: RunDirectory, start, tmp_path: 
     assert first_failure(run, "0") == {}
 
 
+@pytest.mark.parametrize("trouble", ["records", "log"])
+def test_what_cannot_be_put_on_record_changes_nothing_for_the_program(
+    run: RunDirectory, start, tmp_path: Path, trouble: str
+) -> None:
+    """The folder of records is gone, or the log is as large as it may be, when a later start begins and is ended."""
+    log = run.path / "log"
+    log.write_text("of an earlier start\n")
+    before: tuple[str, ...] = ()
+    if trouble == "records":
+        run.evidence("0").rmdir()
+        run.evidence("").rmdir()
+        run.evidence("").write_text("no folder\n")
+    else:  # bash counts blocks of 1,024 bytes; what is written beyond them fails (EFBIG, Python ignores SIGXFSZ)
+        log.write_bytes(b"-" * 1023 + b"\n")
+        before = ("bash", "-c", 'ulimit -f 1; exec "$@"', "limited")
+    wrapper = start(STAYS, "600", limit=600, before=before)
+    until((tmp_path / "begun").exists, "it has begun")
+    wrapper.terminate()
+    assert wrapper.wait(60) == 0
+    assert (tmp_path / "saved").exists()
+
+
 def test_a_rank_whose_launcher_was_killed_saves_and_ends(run: RunDirectory, start, tmp_path: Path) -> None:
     # bash stays, since it has something to do afterwards
     launcher = start(STAYS, "600", limit=600, before=("bash", "-c", '"$@"; true', "launcher"))

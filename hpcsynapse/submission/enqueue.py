@@ -239,13 +239,14 @@ def _job_of(jobs: list[FoundJob], script: str, earlier: set[str], printed: str |
 def _namesake(jobs: list[FoundJob], name: str, earlier: set[str]) -> FoundJob | None:
     """Return a job of this name that is of no other run: of a copy of the job file, or somebody's own."""
     for job in jobs:
-        if (
-            job.name == name
-            and job.job_id not in earlier
-            and not Path(job.script).with_name("submission.json").exists()
-        ):
+        if job.name == name and job.job_id not in earlier and not _is_a_run_s(job.script):
             return job
     return None
+
+
+def _is_a_run_s(script: str) -> bool:
+    """Tell whether a run was submitted by this very file."""
+    return RunDirectory(Path(script).parent).read_submission().get("script") == script
 
 
 def _whole(job_id: str) -> str:

@@ -105,11 +105,14 @@ class Researcher:
         self.lab.wait_until(path.exists, timeout, f"{path} exists")
 
     def leave(self) -> None:
-        """Cancel all that is still in the queue."""
-        found = (json.loads(path.read_text()) for path in self.folder.rglob("submission.json"))
-        jobs = sorted({job.partition("_")[0] for item in found if (job := item.get("job_id"))})
-        if jobs:
-            self.lab.attempt("scancel", *jobs)
+        """Cancel all that is still in the queue from our folder, known to a run or not."""
+        listed = self.lab.attempt("squeue", "--noheader", "--format=%A %Z").stdout.splitlines()
+        mine = {number for number, _, folder in (line.partition(" ") for line in listed) if self._is_ours(folder)}
+        if mine:
+            self.lab.attempt("scancel", *sorted(mine))
+
+    def _is_ours(self, folder: str) -> bool:
+        return Path(folder).is_relative_to(self.folder.parent)
 
     def script(self, name: str, text: str) -> str:
         """Write a program into the working folder; returns its name."""

@@ -362,13 +362,15 @@ def test_an_id_printed_before_a_wrapper_failed_counts_where_the_queue_lists_it(
             hpcsynapse.submit(spec, runs)
 
 
+@pytest.mark.parametrize("copy", ["/tmp/copy", "runs/a/copy.sh"])
 @pytest.mark.parametrize(("name", "state"), [("a", "UNKNOWN"), ("b", "FAILED")])
 def test_a_job_of_the_same_name_may_be_that_of_a_wrapper_that_printed_nothing(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, state: str
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, state: str, copy: str
 ) -> None:
     fake = tmp_path / "bin"
     fake.mkdir()
-    listing = rf"printf 'JOBID\037COMMAND\037NAME\n7\037/tmp/copy\037{name}\n'"
+    script = runs.parent / copy
+    listing = rf"printf 'JOBID\037COMMAND\037NAME\n7\037{script}\037{name}\n'"
     for command, text in (("sbatch", "echo 'hook: disk full' >&2; exit 1"), ("srun", "true"), ("squeue", listing)):
         (fake / command).write_text(f"#!/bin/bash\n{text}\n")
         (fake / command).chmod(0o755)
@@ -376,7 +378,7 @@ def test_a_job_of_the_same_name_may_be_that_of_a_wrapper_that_printed_nothing(
     with pytest.raises(SubmitError, match=state) as refused:
         hpcsynapse.submit(JobSpec(name="a", command=("true",), queue=QueueOptions(scheduler="slurm")), runs)
     run = RunDirectory(runs / "a")
-    assert ("job 7 of the same name, from the file /tmp/copy" in str(refused.value)) == (state == "UNKNOWN")
+    assert (f"job 7 of the same name, from the file {script}" in str(refused.value)) == (state == "UNKNOWN")
     assert statuses([run])[0].state == state
     submission = run.read_submission()
     write_json(run.submission, {**submission, "time": submission["time"] - 3600})

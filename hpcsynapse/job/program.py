@@ -89,8 +89,8 @@ class Program:
 
     def _tell_start(self, log: IO[bytes]) -> None:
         """Write a line between what the starts of a run have printed; the first needs none."""
-        if log.tell():
-            number, now = len(list(self.run.evidence("").iterdir())), time.strftime("%Y-%m-%d %H:%M:%S")
+        number, now = len(list(self.run.evidence("").iterdir())), time.strftime("%Y-%m-%d %H:%M:%S")
+        if number > 1 or log.tell():  # an earlier start may have printed nothing
             log.write(f"--- start {number}, job {self.attempt.rpartition('.')[0] or self.attempt}, {now}\n".encode())
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:

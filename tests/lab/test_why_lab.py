@@ -32,7 +32,7 @@ class Samples:
 def model(hidden=64):
     return nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
 """
-TRAIN = ("--model", "slow:model", "--data", "slow:Samples", "--batch", "16", "--threads", "1", "--steps", "45",
+TRAIN = ("--model", "slow:model", "--data", "slow:Samples", "--batch", "16", "--threads", "1", "--steps", "80",
          "--engine", "ddp", "--checkpoint-every", "0", "--time", "3m")  # fmt: skip  # a command line
 
 

@@ -70,6 +70,11 @@ class BatchLoader:
                 text = f"a process that prepares batches (train.data_workers = {self._processes}) was lost: {error}"
                 raise TrainError(text) from None
             raise
+        except (EOFError, ConnectionError, FileNotFoundError) as error:
+            if self._processes:  # what goes wrong in one of them comes as a _Failure
+                lost = f"a process that prepares batches (train.data_workers = {self._processes}) was lost"
+                raise TrainError(f"{lost} while it handed over a batch: {error!r}") from None
+            raise
         if isinstance(batch, _Failure):
             raise batch.as_error()
         inputs, targets = batch

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hpcsynapse.cli.options import runs_option
+from hpcsynapse.errors import SpecError
 from hpcsynapse.runs.find import runs_folder
 
 
@@ -26,4 +27,8 @@ def command(name: str, runs: str | None, output: str | None) -> None:
     source = find_records(runs_folder(runs), name)
     own = source.name if isinstance(source, RunDirectory) else source.resolve().name
     target = Path(output or f"{own}.json.gz")
-    click.echo(f"{target}: {write_timeline(source, target)} events; open it in ui.perfetto.dev")
+    try:
+        count = write_timeline(source, target)
+    except OSError as error:
+        raise SpecError(f"{target} cannot be written: {error.strerror or error}") from None
+    click.echo(f"{target}: {count} events; open it in ui.perfetto.dev")

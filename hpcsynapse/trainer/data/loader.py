@@ -11,13 +11,16 @@ A file that a data set opens when it is made has one position for all processes;
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import resource
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -35,6 +38,7 @@ from hpcsynapse.trainer.randomness import StepSeeds
 _log = logging.getLogger(__name__)
 _AHEAD = 2  # batches that every process may have ready
 _FILES = 65536
+_ENDING = 5.0  # seconds for a process to be gone whose connection is
 # Seconds after which a thread lets another run. Tensors are handed over by a thread of their own, which with Python's
 # 5 ms waits while the next batch is made: 31,000 images/s from one process became 74,000 (batches of 128, 2 cores).
 _TURN = 0.0005
@@ -65,16 +69,12 @@ class BatchLoader:
         """
         try:
             batch = next(self._source)
-        except RuntimeError as error:
-            if self._processes and "DataLoader worker" in str(error):
-                text = f"a process that prepares batches (train.data_workers = {self._processes}) was lost: {error}"
-                raise TrainError(text) from None
-            raise
-        except (EOFError, ConnectionError, FileNotFoundError) as error:
-            if self._processes:  # what goes wrong in one of them comes as a _Failure
-                lost = f"a process that prepares batches (train.data_workers = {self._processes}) was lost"
-                raise TrainError(f"{lost} while it handed over a batch: {error!r}") from None
-            raise
+        except (RuntimeError, EOFError, OSError) as error:
+            lost = lost_process(error, self._loader.processes) if self._loader is not None else ""
+            if not lost:
+                raise
+            text = f"a process that prepares batches (train.data_workers = {self._processes}) was lost: {lost}"
+            raise TrainError(text) from None
         if isinstance(batch, _Failure):
             raise batch.as_error()
         inputs, targets = batch
@@ -155,12 +155,32 @@ class _WorkerLoader:
                 worker_init_fn=_Companion(os.getpid()),
                 generator=torch.Generator(),
             )
+            before = {process.pid for process in multiprocessing.active_children()}
             iter(self._loader)  # of no tasks: starts the processes
+            self.processes = [one for one in multiprocessing.active_children() if one.pid not in before]
 
     def iterate(self, tasks: Iterator[Task]) -> Iterator[Any]:
         """Return the batches of tasks, which the processes begin to prepare now."""
         self._sequence.tasks = tasks
         return iter(self._loader)
+
+
+def lost_process(error: Exception, processes: Sequence[BaseProcess]) -> str:
+    """Say which process of a loader was lost, if that is what an error comes from; empty otherwise.
+
+    One that is killed in the middle of handing over a batch leaves a closed connection, and is not gone yet when
+    DataLoader looks for it.
+    """
+    if "DataLoader worker" in str(error):
+        return str(error)
+    if not isinstance(error, (EOFError, ConnectionError, FileNotFoundError)):
+        return ""
+    try:
+        ended = wait([process.sentinel for process in processes], _ENDING)  # comes before `is_alive` knows of it
+    except RuntimeError as told:  # DataLoader's handler of SIGCHLD has come to it
+        return str(told)
+    pids = ", ".join(str(process.pid) for process in processes if process.sentinel in ended)
+    return f"DataLoader worker (pid(s) {pids}) ended while it handed over a batch" if pids else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,15 @@ def test_the_command_says_what_it_wrote(tmp_path) -> None:
     assert len(slices(target)[0, 0]) == 6
 
 
+@pytest.mark.parametrize("name", ["absent/t.json", "folder.json"])
+def test_a_place_that_cannot_be_written_is_wrong_input_and_named(tmp_path, name) -> None:
+    record(tmp_path / "timings")
+    (tmp_path / "folder.json").mkdir()
+    done = CliRunner().invoke(cli, ["timeline", str(tmp_path), "-o", str(tmp_path / name)])
+    assert isinstance(done.exception, SpecError) and f"{tmp_path / name} cannot be written: " in str(done.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.json", "timings"]
+
+
 def test_the_first_failure_is_marked_on_its_rank(tmp_path) -> None:
     run = RunDirectory.create(tmp_path, JobSpec(name="run"))
     run.timings.mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """Batches prepared ahead by processes: the same to the last bit, and no process outlives its use."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ import torch
 from hpcsynapse.errors import TrainError
 from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer.data.base import Dataset, MapDataset
-from hpcsynapse.trainer.data.loader import BatchLoader
+from hpcsynapse.trainer.data.loader import BatchLoader, lost_process
 from hpcsynapse.trainer.data.sharding import Shards
 
 CPU = torch.device("cpu")
@@ -135,6 +136,24 @@ def test_a_killed_process_is_told_at_once(tmp_path: Path, monkeypatch: pytest.Mo
             os.kill(pid, signal.SIGKILL)
             made.take()
     assert time.monotonic() - started < 50  # far less than the batch takes
+
+
+def test_a_process_killed_while_it_hands_over_a_batch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is closed before it is gone."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    try:
+        assert lost_process(ValueError("torn"), [child]) == lost_process(OSError("torn"), [child]) == ""
+        with monkeypatch.context() as hurried:
+            hurried.setattr("hpcsynapse.trainer.data.loader._ENDING", 0.0)
+            assert lost_process(ConnectionResetError(), [child]) == ""  # it lives: that was something else
+    finally:
+        child.kill()
+    assert (
+        lost_process(EOFError(), [child])
+        == f"DataLoader worker (pid(s) {child.pid}) ended while it handed over a batch"
+    )
+    child.join()
 
 
 def test_the_process_of_a_killed_rank_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

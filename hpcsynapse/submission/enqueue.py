@@ -61,20 +61,9 @@ def enqueue(
     command = scheduler.submit_command(script)
     command[1:1] = scheduler.after_options(after) if after else scheduler.submit_options(spec.queue.dependency)
     stdin = script if scheduler.reads_stdin else None
-    _, removed = commands.clean_environment(os.environ)
-    record = {
-        "scheduler": scheduler.name,
-        "command": command,
-        "script": str(script),
-        "job_name": spec.name,
-        "time": time.time(),
-        "user": user_name(),
-        "host": socket.gethostname(),
-        "removed_environment": removed,
-        "version": __version__,
-        "commit": commit_of(spec.workdir or str(Path.cwd())),
-        **({} if allocation_nodes is None else {"allocation_nodes": allocation_nodes}),
-    }
+    record = _record(spec, command, script)
+    if allocation_nodes is not None:
+        record["allocation_nodes"] = allocation_nodes
     handing = _HandOver(runs, scheduler, record, array, spec)
     handing.note(unknown="the command that submits it has not answered yet")
     try:
@@ -95,6 +84,22 @@ def enqueue(
     except CommandError as error:
         return handing.failed(str(error), accepted=True)
     return handing.taken(job_id, done.stderr.strip())
+
+
+def _record(spec: JobSpec, command: Sequence[str], script: Path) -> dict[str, Any]:
+    """Return what submission.json says of a submission, whatever comes of it."""
+    return {
+        "scheduler": spec.queue.scheduler,
+        "command": command,
+        "script": str(script),
+        "job_name": spec.name,
+        "time": time.time(),
+        "user": user_name(),
+        "host": socket.gethostname(),
+        "removed_environment": commands.clean_environment(os.environ)[1],
+        "version": __version__,
+        "commit": commit_of(spec.workdir or str(Path.cwd())),
+    }
 
 
 class _HandOver:
@@ -239,12 +244,12 @@ def _job_of(jobs: list[FoundJob], script: str, earlier: set[str], printed: str |
 def _namesake(jobs: list[FoundJob], name: str, earlier: set[str]) -> FoundJob | None:
     """Return a job of this name that is of no other run: of a copy of the job file, or somebody's own."""
     for job in jobs:
-        if job.name == name and job.job_id not in earlier and not _is_a_run_s(job.script):
+        if job.name == name and job.job_id not in earlier and not _submitted_a_run(job.script):
             return job
     return None
 
 
-def _is_a_run_s(script: str) -> bool:
+def _submitted_a_run(script: str) -> bool:
     """Tell whether a run was submitted by this very file."""
     return RunDirectory(Path(script).parent).read_submission().get("script") == script
 

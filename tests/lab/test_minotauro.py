@@ -15,17 +15,17 @@ SITE = ["--site", "minotauro-k80", "--set", "launch.modules=[]", "--set", "site.
 
 @pytest.fixture
 def bsc_user(slurm_lab, tmp_path):
-    slurm_lab.run(
-        "scontrol",
-        "update",
-        f"NodeName={slurm_lab.name}[1-{slurm_lab.nodes}]",
-        "AvailableFeatures=k80,gpu,ib",
-        "ActiveFeatures=k80,gpu,ib",
-    )
+    _features(slurm_lab, "k80,gpu,ib")
     user = at_login(slurm_lab, tmp_path / "user")
     user.env.update(PATH=f"{TESTS / 'fakes'}:{user.env['PATH']}", FAKE_BSC_STATE=str(tmp_path / "bsc"))
     yield user
     user.leave()
+    _features(slurm_lab, "")  # as the lab's other tests know it
+
+
+def _features(lab, names):
+    every_node = f"NodeName={lab.name}[1-{lab.nodes}]"
+    lab.run("scontrol", "update", every_node, f"AvailableFeatures={names}", f"ActiveFeatures={names}")
 
 
 def test_digits_are_trained_on_two_nodes(slurm_lab, bsc_user):

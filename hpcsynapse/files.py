@@ -7,6 +7,7 @@ import getpass
 import json
 import math
 import os
+import socket
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -54,9 +55,15 @@ def write_problem(folder: Path) -> str:
     return "" if free else os.strerror(errno.ENOSPC)
 
 
+def draft_of(path: Path) -> Path:
+    """Return the name under which this process writes what is to become a file: that of no process of another host."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Replace a file in one step: readers see the old text or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    draft = draft_of(path)
+    temporary = draft.with_name(f"{draft.name}.{uuid.uuid4().hex[:8]}")  # threads write the same file too
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcsynapse.errors import RecordError, SpecError
+from hpcsynapse.files import draft_of
 from hpcsynapse.report.loading import DTYPE
 from hpcsynapse.report.sums import Records
 from hpcsynapse.runs.directory import RunDirectory
@@ -46,7 +46,7 @@ def write_timeline(source: RunDirectory | Path, target: Path) -> int:
     origin = min((float(times["start"].min()) for part in found if len(times := _usable(part))), default=math.nan)
     if math.isnan(origin):
         raise RecordError(f"no step records in {folder}")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = draft_of(target)
     try:
         with gzip.open(temporary, "wt", 1) if target.name.endswith(".gz") else temporary.open("w") as file:
             count = _write(file, _events(source, found, origin), origin)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsynapse.errors import RecordError
-from hpcsynapse.files import loads, sync_folder
+from hpcsynapse.files import draft_of, loads, sync_folder
 from hpcsynapse.timing import FIELDS, FORMAT, MERGED_NAME, PAUSE, READABLE, RECORD, VERSION
 
 _HEADER_READ = 4096
@@ -172,7 +172,7 @@ def merge(folder: Path) -> Path | None:
         "parts": entries,
         "fields": [[name, kind] for name, kind, _ in FIELDS],
     }
-    temporary = folder / f".{MERGED_NAME}.{os.getpid()}"
+    temporary = draft_of(target)
     try:
         with temporary.open("wb") as file:
             file.write((json.dumps(header) + "\n").encode())

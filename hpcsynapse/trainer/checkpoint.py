@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +15,7 @@ import torch
 from torch import nn
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.files import sync_folder
+from hpcsynapse.trainer.checkpoint_files import damage, remove, write
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{9,})\.pt")
@@ -43,38 +41,6 @@ class Progress:
     step: int = 0
     epoch: int = 0
     samples: int = 0
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Replace a file of tensors in one step, and remove what one killed while writing it has left.
-
-    Raises OSError when the file could not be written; its name is the old file's then, or no file's.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # what torch makes of a write that fails
-            raise OSError(str(error.__context__ or error)) from error
-        raise
-    remove(path.parent, f".{path.name}.*")
-
-
-def remove(folder: Path, pattern: str) -> None:
-    """Remove the files of a folder that match a pattern; what cannot be removed is named in a warning and stays."""
-    try:
-        for left in folder.glob(pattern):
-            left.unlink(missing_ok=True)
-    except OSError as error:
-        _log.warning("%s in %s cannot be removed: %s", pattern, folder, error.strerror or error)
 
 
 class Checkpoints:
@@ -216,27 +182,3 @@ def not_finite(model: Stateful) -> str | None:
             if not bool(sound.all()):
                 return name
     return None
-
-
-def damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint file, or None: its check sums are computed, which torch does not do.
-
-    Raises OSError for a file that cannot be read, which may be whole.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        return f"is damaged ({error or type(error).__name__})"
-    return f"is damaged (wrong check sum of {broken})" if broken else _unreadable(path)
-
-
-def _unreadable(path: Path) -> str | None:
-    """Return why a whole archive is no checkpoint, or None; the tensors stay in the file."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001 - unpickling what is damaged raises anything
-        return f"is damaged ({str(error).partition(chr(10))[0] or type(error).__name__})"
-    return None if isinstance(content, dict) and "format" in content else "is no checkpoint of hpcsynapse"

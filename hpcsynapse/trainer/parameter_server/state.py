@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.spec.training import TrainSpec
-from hpcsynapse.trainer.checkpoint import damage, write
+from hpcsynapse.trainer.checkpoint_files import damage, write
 from hpcsynapse.trainer.optim import make_optimizer
 from hpcsynapse.trainer.parameter_server.frames import CHUNK
 from hpcsynapse.trainer.parameter_server.layout import as_bytes

@@ -11,9 +11,11 @@ import zipfile
 
 import pytest
 import torch
+from jobs import missing
 
 from hpcsynapse.errors import TrainError
-from hpcsynapse.trainer.checkpoint import Checkpoints, Progress, damage
+from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
+from hpcsynapse.trainer.checkpoint_files import damage
 
 
 def trained(steps: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -105,6 +107,30 @@ Checkpoints(pathlib.Path({str(tmp_path)!r}), 3).save(model, torch.optim.SGD(mode
     assert checkpoints.newest() == 1
     checkpoints.save(*trained(1), Progress(step=3), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000001.pt", "step-000000003.pt"]
+
+
+def test_a_checkpoint_that_does_not_fit_on_the_disk_leaves_the_one_before(tmp_path) -> None:
+    """Asked for before anything is written: a file that does not fit would fill the disk for everybody else."""
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        missing(f"no file system can be mounted: {mounted.stderr.decode()}")
+    try:
+        checkpoints = Checkpoints(tmp_path, keep=1)
+        model = torch.nn.Linear(400, 400)
+        optimizer = torch.optim.SGD(model.parameters())
+        checkpoints.save(model, optimizer, Progress(step=1), {})
+        before = checkpoints.path(1).read_bytes()
+        with pytest.raises(
+            TrainError, match=r"step-000000002\.pt cannot be written: it takes 626\.6 KiB, but \d+\.\d KiB are free"
+        ):
+            checkpoints.save(model, optimizer, Progress(step=2), {})
+        assert [path.name for path in tmp_path.iterdir()] == ["step-000000001.pt"]
+        assert checkpoints.path(1).read_bytes() == before
+        smaller = torch.nn.Linear(200, 200)
+        checkpoints.save(smaller, torch.optim.SGD(smaller.parameters()), Progress(step=3), {})
+        assert checkpoints.steps() == [3]
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 def test_other_model(tmp_path) -> None:

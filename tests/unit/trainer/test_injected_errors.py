@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -115,9 +116,10 @@ def test_an_old_checkpoint_that_cannot_be_removed(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path, call: str) -> None:
     checkpoints = saved(tmp_path, 1)
     before = checkpoints.path(1).read_bytes()
-    # The temporary file's name has the process's number in it.
+    # The temporary file's name has the host and the process's number in it.
     program = "import os; os.getpid = lambda: 77" + SAVE
-    done = run(program, str(tmp_path), "2", path=tmp_path / ".step-000000002.pt.77", inject=call)
+    written = tmp_path / f".step-000000002.pt.{socket.gethostname()}.77"
+    done = run(program, str(tmp_path), "2", path=written, inject=call)
     assert done.returncode == 1
     assert "TrainError: checkpoint" in done.stderr and "cannot be written" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001.pt"]

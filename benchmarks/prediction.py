@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from hpcsynapse.errors import SpecError
-from hpcsynapse.predict.curve import Curve, of_report, of_table
+from hpcsynapse.predict.curve import Curve
 from hpcsynapse.predict.forecast import Forecast
+from hpcsynapse.predict.measured_curves import of_report, of_table
 from hpcsynapse.predict.rows import rows
 from hpcsynapse.report.loading import load
 from hpcsynapse.report.published import names, published

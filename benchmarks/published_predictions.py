@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcsynapse.predict.curve import Curve, of_table
+from hpcsynapse.predict.curve import Curve
 from hpcsynapse.predict.forecast import Forecast
+from hpcsynapse.predict.measured_curves import of_table
 from hpcsynapse.report.published import ComparedPoint, names, published
 
 PAGE = Path(__file__).parent.parent / "docs" / "prediction.md"

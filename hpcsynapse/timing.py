@@ -2,7 +2,8 @@
 
 Format version 3 (2026-11): see FIELDS; version 2 had no pauses and is still read, version 1 had no `sent` and
 `received`. A reader drops what follows the last whole record, so a process killed at any instant loses at most the
-records not yet written and never the file. `records` reads and joins the files.
+records not yet written and never the file. `records` reads and joins the files. This file stands alone: programs in
+other environments load it by its path (`recording.start`).
 
 A pause is a record of its own, with PAUSE and its cause (`pause_flags`) in `flags`: `start` and `total` tell when it
 was and how long it took, `step` which step comes next; all else is 0. It stands before the record of the first step

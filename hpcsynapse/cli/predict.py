@@ -172,7 +172,7 @@ def _curves(
     names: Sequence[str], runs: str | None, kind: str, baseline: str | None, collective: str | None
 ) -> list[Curve]:
     """Return what was measured: the curves of runs and studies, or of a table."""
-    from hpcsynapse.predict.curve import of_report, of_table
+    from hpcsynapse.predict.measured_curves import of_report, of_table
     from hpcsynapse.report.from_table import table_report
     from hpcsynapse.report.loading import load
     from hpcsynapse.report.scaling import scaling_report

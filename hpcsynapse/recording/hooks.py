@@ -14,8 +14,9 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from .batches import Loader, size_of
+from .batches import Loader
 from .guard import Guard
+from .modules import Modules
 from .steps import NAN, Steps
 
 _SHARES = ("DivBackward0", "MulBackward0")  # how a loss is made a share of the step's in gradient accumulation
@@ -27,12 +28,8 @@ class Hooks:
     def __init__(self, steps: Steps, guard: Guard, on_update: Callable[[Any], None]) -> None:
         self._steps, self._guard, self._on_update = steps, guard, on_update
         self._unscaled: tuple[float, bool] | None = None
-        self._looking = False
         self._enabled: Callable[[], bool] | None = None
-        self._module: Any = None
-        self._outermost: int | None = None
-        self._main_modules: Any = weakref.WeakKeyDictionary()
-        self._optimized: Any = weakref.WeakSet()
+        self._modules = Modules(steps, guard, self._training)
         self._newest: Any = None
 
     def callbacks(self) -> dict[str, Callable[[Any], None]]:
@@ -42,7 +39,7 @@ class Hooks:
             "torch.utils.data.dataloader": self.dataloader,
             "torch.autograd": self.autograd,
             "torch.serialization": self.serialization,
-            "torch.nn.modules.module": self.modules,
+            "torch.nn.modules.module": self._modules.watch,
             "torch.amp.grad_scaler": self.grad_scaler,
             "torch.cuda.amp.grad_scaler": self.grad_scaler,
         }
@@ -136,7 +133,7 @@ class Hooks:
     def _backward_ends(self) -> None:
         self._steps.backward_ends()
         if self._steps.main is None:
-            self._watch_input()
+            self._modules.watch_input()
 
     def grad_scaler(self, module: Any) -> None:
         """Watch GradScaler: `scale`, to tell a loss from its multiple; `update`, after which a step may be skipped."""
@@ -174,7 +171,7 @@ class Hooks:
 
     def _watch_step(self, kind: Any) -> None:
         guard, steps, hooks, step, compiled = self._guard, self._steps, self, kind.step, _compiled()
-        self._watch_input()
+        self._modules.watch_input()
         if getattr(step, "hpcsynapse_watched", False):
             return
 
@@ -205,78 +202,15 @@ class Hooks:
     def _update_begins(self, optimizer: Any) -> None:
         if optimizer is not self._newest:
             self._on_update(optimizer)
-            self._optimized.add(optimizer)
+            self._modules.optimized.add(optimizer)
             self._newest = optimizer
         self._steps.update_begins()
 
     def _update_ends(self, optimizer: Any) -> None:
         self._steps.update_ends(id(optimizer))
-        self._outermost = None
+        self._modules.outermost = None
         if self._steps.main is None:
-            self._watch_input()
-
-    # Modules: evaluation, and samples where there is no loader
-
-    def modules(self, module: Any) -> None:
-        """Watch Module.eval; the input of the outermost module is looked at where there is no loader."""
-        self._module = module
-        guard, evaluate = self._guard, module.Module.eval
-
-        @functools.wraps(evaluate)
-        def watched(model: Any) -> Any:
-            if guard.here:
-                guard.call(self._evaluation, model)
-            return evaluate(model)
-
-        module.Module.eval = watched
-
-    def _evaluation(self, model: Any) -> None:
-        if self._is_main(model) and self._steps.begin_pause("validation"):
-            self._until_training()
-
-    def _is_main(self, model: Any) -> bool:
-        """Whether most of what is trained belongs to a module: parts of a model may be frozen by eval at every step."""
-        known: bool | None = self._main_modules.get(model)
-        if known is None and self._optimized:
-            own = {id(parameter) for parameter in model.parameters()}
-            for optimizer in self._optimized:
-                trained = [p for group in optimizer.param_groups for p in group["params"]]
-                found = sum(p.numel() for p in trained if id(p) in own)
-                known = known or 2 * found > sum(p.numel() for p in trained)
-            self._main_modules[model] = known
-        return bool(known)
-
-    def _until_training(self) -> None:
-        """End the pause when a module is put to training again; only meanwhile Module.train is watched."""
-        guard, steps, kind = self._guard, self._steps, self._module.Module
-        train = kind.train
-
-        @functools.wraps(train)
-        def watched(model: Any, mode: bool = True) -> Any:
-            if mode or not steps.paused:
-                kind.train = train
-                if guard.here:
-                    guard.call(steps.end_pause)
-            return train(model, mode)
-
-        kind.train = watched
-
-    def _watch_input(self) -> None:
-        """Without a loader: look at the first dimension of what the outermost module is given next."""
-        if self._steps.main is not None or self._module is None or self._looking:
-            return
-        self._looking = True
-
-        def look(model: Any, inputs: Any) -> None:
-            if not self._guard.here or not self._training():
-                return
-            handle.remove()
-            self._looking = False
-            if self._outermost in (None, id(model)):
-                self._outermost = id(model)
-                self._guard.call(self._steps.fed, size_of(inputs))
-
-        handle = self._module.register_module_forward_pre_hook(look)
+            self._modules.watch_input()
 
     # Checkpoints
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hpcsynapse.predict.curve import of_report
+from hpcsynapse.predict.measured_curves import of_report
 from hpcsynapse.report import points, publication
 from hpcsynapse.report.entries import of_runs, of_table
 from hpcsynapse.report.loading import load

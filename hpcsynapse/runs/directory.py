@@ -83,6 +83,11 @@ class RunDirectory:
         return self.path / "timings"
 
     @property
+    def telemetry(self) -> Path:
+        """What the sampler of every node recorded."""
+        return self.path / "telemetry"
+
+    @property
     def checkpoints(self) -> Path:
         """Checkpoints of the built-in trainer."""
         return self.path / "checkpoints"

@@ -97,7 +97,8 @@ def load_asynchronous(
     none: Any = np.empty(0)
     return LoadedRun(
         source=source, about=about, step=none, epoch=none, slowest=none, total=none, latest=none, samples=none,
-        phases=np.empty((0, len(PHASES))), start=edges[:-1], warmup=none, left_out=0, epoch_times=none,
+        phases=np.empty((0, len(PHASES))), start=edges[:-1], warmup=none, left_out=sum(map(len, whole.unusable)),
+        epoch_times=none,
         loss=np.divide(counts.losses, counts.seen, where=counts.seen > 0, out=np.full(RATE_BINS, np.nan)),
         span_s=max(last for _, last in spans) - min(first for first, _ in spans), steps_per_epoch=None,
         start_up_s=None if about.start_up_from is None else max(0.0, whole.first_step - about.start_up_from),

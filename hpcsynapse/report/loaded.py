@@ -23,7 +23,7 @@ class LoadedRun:
     in communication (s), `samples` the sum over ranks, `phases` the mean over ranks (s, shape (steps, 5), order of
     PHASES), `loss` the mean over ranks, `start` the earliest start (Unix time), `warmup` whether any rank flagged the
     step or it is one of the `detected` first unflagged ones, which were slower than the rest. `left_out` counts steps
-    that some ranks did not record, or not in the same start of the job.
+    that some ranks did not record, or not in the same start of the job, or without a finite duration.
 
     Of the whole run: `span_s` from the first step's start to the last one's end, of the newest start of the job;
     `whole_s` from the first step's start to the end of the last step or pause over all `starts`, by each rank's own

@@ -72,7 +72,7 @@ def of_sums(source: RunDirectory | Path, about: RunDescription, sums: Sums, run:
         start=sums.start[used],
         warmup=sums.warmup[used],
         detected=found,
-        left_out=int((~used).sum()) + len(sums.extra),
+        left_out=int((~used).sum()) + len(np.setdiff1d(np.concatenate([sums.extra, *run.unusable]), sums.step)),
         epoch_times=epoch_times,
         steps_per_epoch=length,
         start_up_s=None if about.start_up_from is None else max(0.0, began - about.start_up_from),

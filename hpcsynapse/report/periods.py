@@ -39,7 +39,7 @@ class OwnTime:
     `period` is that of every step; `paused` the pauses marked before it, shape (steps, causes in the order of CAUSES),
     or None where there were none; `after` those behind the last step; `first` and `last` the earliest start and the
     latest end of anything recorded (Unix time); `lives` how many parts there are: starts of the job, or of the rank
-    within one.
+    within one; `unusable` the numbers of steps that were recorded without a positive, finite duration.
     """
 
     records: Records
@@ -50,6 +50,7 @@ class OwnTime:
     first: float
     last: float
     lives: int
+    unusable: npt.NDArray[np.uint32]
 
 
 def own_time(pieces: Sequence[Records], lives: Sequence[Life]) -> OwnTime:
@@ -58,13 +59,14 @@ def own_time(pieces: Sequence[Records], lives: Sequence[Life]) -> OwnTime:
     The records are those given, not copied, where there is one part in order.
     """
     split = [_without_pauses(piece, one.part.header.get("version")) for piece, one in zip(pieces, lives, strict=True)]
-    records, paused, after = split[0]
+    records, paused, after, unusable = split[0]
     origin = live = np.full(len(records), lives[0].start)
     if len(split) > 1:
-        sizes = [len(own) for own, _, _ in split]
-        records = np.concatenate([own for own, _, _ in split])
-        paused = _joined([(len(own), pauses) for own, pauses, _ in split])
-        after = split[int(np.argmax([_ends(own)[1] for own, _, _ in split]))][2]
+        sizes = [len(one.steps) for one in split]
+        records = np.concatenate([one.steps for one in split])
+        paused = _joined([(len(one.steps), one.paused) for one in split])
+        after = split[int(np.argmax([_ends(one.steps)[1] for one in split]))].after
+        unusable = np.setdiff1d(np.concatenate([one.unusable for one in split]), records["step"])
         origin, live = np.repeat([one.start for one in lives], sizes), np.repeat(np.arange(len(sizes)), sizes)
     first, last = _ends(records)
     step = records["step"]
@@ -73,9 +75,9 @@ def own_time(pieces: Sequence[Records], lives: Sequence[Life]) -> OwnTime:
         chosen = len(records) - 1 - newest
         records, origin, live = records[chosen], origin[chosen], live[chosen]
         paused = None if paused is None else paused[chosen]
-    return OwnTime(
-        records, origin, _periods(records, live, paused), paused, after, first, last + float(after.sum()), len(lives)
-    )
+    last += float(after.sum())
+    period = _periods(records, live, paused)
+    return OwnTime(records, origin, period, paused, after, first, last, len(lives), unusable)
 
 
 def periods(records: Records) -> Floats:
@@ -95,20 +97,30 @@ def _joined(pieces: Sequence[tuple[int, Floats | None]]) -> Floats | None:
     return np.concatenate([np.zeros((size, len(CAUSES))) if paused is None else paused for size, paused in pieces])
 
 
-def _without_pauses(records: Records, version: object) -> tuple[Records, Floats | None, Floats]:
-    """Return the steps of one part, the pauses before each of them, and those behind the last one."""
+class _Split(NamedTuple):
+    """One part of a rank: its steps, the pauses before each, those behind the last, and steps without a duration."""
+
+    steps: Records
+    paused: Floats | None
+    after: Floats
+    unusable: npt.NDArray[np.uint32]
+
+
+def _without_pauses(records: Records, version: object) -> _Split:
     flags, total = records["flags"], records["total"]
-    usable = (total > 0) & (total < np.inf)  # a step without a positive, finite duration counts as not recorded
+    usable = (total > 0) & (total < np.inf)
     after = np.zeros(len(CAUSES))
     if not len(records) or flags.max() < PAUSE:
-        steps = records if usable.all() else records[usable]
-        return steps, _between_epochs(steps) if version == WITHOUT_PAUSES else None, after
+        sound = bool(usable.all())
+        steps = records if sound else records[usable]
+        unusable = np.empty(0, np.uint32) if sound else records["step"][~usable]
+        return _Split(steps, _between_epochs(steps) if version == WITHOUT_PAUSES else None, after, unusable)
     pause = (flags & PAUSE) != 0
     place = np.cumsum(usable & ~pause)[pause & usable]  # steps before it in the file
     steps, found = records[usable & ~pause], np.zeros((len(records) + 1, len(CAUSES)))
     causes = [CAUSES.index(cause_of(int(value))) for value in flags[pause & usable]]
     np.add.at(found, (place, causes), total[pause & usable])
-    return steps, found[: len(steps)], found[len(steps)]
+    return _Split(steps, found[: len(steps)], found[len(steps)], records["step"][~usable & ~pause])
 
 
 def _between_epochs(steps: Records) -> Floats | None:

@@ -115,7 +115,7 @@ FLAGS = {
     "several-starts": "steps of several starts of the job, or lives of a rank, are in one series",
     "only-warm-up": "all steps were flagged as warm-up and are used nevertheless",
     "still-warming": "half of a run's steps were cut as warm-up, the most that is: it may not have settled",
-    "left-out=N": "N steps were not recorded by every rank in the same start and are not used",
+    "left-out=N": "N steps are not used: not every rank recorded them in one start, or one without a duration",
     "epoch-computed": "no full epoch was recorded: steps of an epoch x mean time from step to step",
 }
 

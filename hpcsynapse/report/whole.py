@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from hpcsynapse.report.periods import OwnTime
 from hpcsynapse.timing import CAUSES
@@ -13,7 +14,8 @@ class Whole:
 
     `longest` is the time from a rank's first step to the end of its last step or pause, of the rank with most;
     `after` the longest pauses behind the last step, by cause; `first_step` when the lowest rank began its first step in
-    the newest start of the job (Unix time); `starts` how often the job was started, or a rank within it.
+    the newest start of the job (Unix time); `starts` how often the job was started, or a rank within it; `unusable` the
+    numbers of steps without a duration, by rank.
     """
 
     def __init__(self, starts: int) -> None:
@@ -21,6 +23,7 @@ class Whole:
         self.first_step = np.inf
         self.after = np.zeros(len(CAUSES))
         self.durations: list[float] = []
+        self.unusable: list[npt.NDArray[np.uint32]] = []
         self._lowest = -1
 
     @property
@@ -40,6 +43,8 @@ class Whole:
 
     def add(self, rank: int, own: OwnTime) -> None:
         """Add a rank."""
+        if len(own.unusable):
+            self.unusable.append(own.unusable)
         if not len(own.records):
             return
         self.durations.append(own.last - own.first)

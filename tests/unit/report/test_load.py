@@ -93,7 +93,13 @@ def test_ranks_that_record_different_steps_meet_on_the_common_ones(rank_writer, 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 0.0, -1.0])
 def test_a_step_without_a_duration_is_not_used(rank_writer, tmp_path, bad):
     rank_writer(tmp_path, 0, 1, [0.1] * 5 + [bad] + [0.1] * 5)
-    assert 5 not in load(tmp_path).step
+    run = load(tmp_path)
+    assert 5 not in run.step and run.left_out == 1
+    for rank, where in enumerate((5, 5, 7)):
+        rank_writer(tmp_path / "several", rank, 3, [0.1] * where + [bad] + [0.1] * (10 - where))
+    run = load(tmp_path / "several")
+    np.testing.assert_array_equal(run.step, [0, 1, 2, 3, 4, 6, 8, 9, 10])
+    assert run.left_out == 2
     rank_writer(tmp_path, 0, 1, [bad])
     with pytest.raises(RecordError, match="no step with a duration"):
         load(tmp_path)

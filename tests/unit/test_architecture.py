@@ -28,13 +28,14 @@ LAYERS = (
     ("study", "greasy"),
     ("report",),
     ("predict",),
+    ("serve",),
     ("cli",),
     ("__main__",),
 )
 # Modules of the first two layers are single files and may use one another; packages beside one another may not.
 SINGLE = {name for layer in LAYERS[:2] for name in layer}
 RANK = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-HEAVY = {"torch", "numpy", "pandas", "matplotlib", "horovod", "mpi4py", "sklearn", "pynvml"}
+HEAVY = {"torch", "numpy", "pandas", "matplotlib", "horovod", "mpi4py", "sklearn", "pynvml", "starlette", "uvicorn"}
 
 
 def imports(path: Path) -> set[str]:
@@ -77,6 +78,8 @@ def test_imports_point_down(path: Path) -> None:
             assert own == "trainer", f"{path.name} imports {top}"
         if top == "pandas":
             assert own == "report"
+        if top in ("starlette", "uvicorn"):
+            assert own in ("serve", "cli"), f"{path.name} imports {top}"
         if top == "matplotlib":
             assert "plots" in path.parts, f"{path.name} imports {top}"
 
@@ -112,6 +115,7 @@ COMMAND_LINES = [
     ["report", "why", "--help"],
     ["report", "hosts", "-h"],
     ["store", "list"],
+    ["serve", "--help"],
     ["models", "--help"],
     ["models", "absent"],
     ["study", "--scheduler", "local", "--ranks-per-node", "1,2", "--dry-run"],

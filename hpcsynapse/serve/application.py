@@ -1,0 +1,121 @@
+"""The web application: the files of the page, and the API's table of routes behind one guard."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from hpcsynapse.errors import HpcSynapseError, RunNotFoundError, SpecError
+from hpcsynapse.serve.guard import SESSION, Guard, Keys
+from hpcsynapse.serve.index import RunIndex
+from hpcsynapse.serve.routes import API, ROUTES, Route
+from hpcsynapse.serve.schema import read_parameters, to_json
+
+MOST_BODY = 1 << 16  # bytes of a request
+_QUERY = 4096  # characters
+_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+def application(index: RunIndex, keys: Keys) -> Guard:
+    """Return the application for the runs of one folder."""
+    routes = [StarletteRoute(SESSION, partial(_session, keys), methods=["POST"])]
+    routes += [
+        StarletteRoute(f"{API}{route.path}", partial(_answer, index, route), methods=["GET"]) for route in ROUTES
+    ]
+    for name, (kind, content) in static_files().items():
+        path = "/" if name == "index.html" else f"/{name}"
+        routes.append(StarletteRoute(path, partial(_file, kind, content), methods=["GET"]))
+    app = Starlette(routes=routes, exception_handlers={404: _nothing_here, 500: _broken})
+    app.router.redirect_slashes = False
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
+    return Guard(app, keys)
+
+
+def static_files() -> dict[str, tuple[str, bytes]]:
+    """Return the files of the page by name: their type and content."""
+    found = {}
+    for file in files("hpcsynapse.serve").joinpath("static").iterdir():
+        ending = file.name.rpartition(".")[2]
+        if ending in _KINDS:
+            found[file.name] = f"{_KINDS[ending]}; charset=utf-8", file.read_bytes()
+    return found
+
+
+async def _file(kind: str, content: bytes, request: Request) -> Response:
+    return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+
+async def _session(keys: Keys, request: Request) -> Response:
+    """Exchange the token for a cookie that scripts of the page cannot read."""
+    try:
+        given = json.loads(await body(request))
+        cookie = keys.new_session(given["token"]) if isinstance(given.get("token"), str) else None
+    except (ValueError, AttributeError, KeyError, RecursionError):
+        return failure(400, "give the token as a JSON object")
+    if cookie is None:
+        return failure(401, "this is not the token of this server; take the address that it printed")
+    return Response(b'{"ok":true}', media_type="application/json", headers={"set-cookie": cookie})
+
+
+async def body(request: Request) -> bytes:
+    """Return the body of a request; raises ValueError for one that is too long, having read no more of it."""
+    found = b""
+    try:
+        async for part in request.stream():
+            found += part
+            if len(found) > MOST_BODY:
+                raise ValueError("the request is too long")
+    except ClientDisconnect:
+        raise ValueError("the request has no end") from None
+    return found
+
+
+async def _answer(index: RunIndex, route: Route, request: Request) -> Response:
+    query = request.url.query
+    if len(query) > _QUERY:
+        return failure(414, "the request is too long")
+    try:
+        given = parse_qs(query, keep_blank_values=True, max_num_fields=64, errors="strict")
+        found = read_parameters(route.call, given)
+    except (SpecError, ValueError) as error:
+        return failure(400, str(error))
+    return await run_in_threadpool(_called, index, route, found, request.headers.get("if-none-match", ""))
+
+
+def _called(index: RunIndex, route: Route, found: dict[str, Any], known: str) -> Response:
+    try:
+        content = to_json(route.call(index, **found))
+    except RunNotFoundError as error:
+        return failure(404, str(error))
+    except SpecError as error:
+        return failure(400, str(error))
+    except (HpcSynapseError, OSError) as error:
+        return failure(409, str(error))
+    tag = f'"{hash(content) & 0xFFFFFFFFFFFFFFFF:x}"'
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    if tag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+def failure(status: int, message: str) -> Response:
+    """Return an answer that says what is wrong."""
+    return Response(to_json({"error": message[:1000]}), status, media_type="application/json")
+
+
+async def _nothing_here(_request: Request, _error: Exception) -> Response:
+    return failure(404, "there is nothing here")
+
+
+async def _broken(_request: Request, error: Exception) -> Response:
+    return failure(500, f"a fault of hpcsynapse: {type(error).__name__}")

@@ -62,3 +62,11 @@ class OverError(TrainError):
 
     def __init__(self) -> None:
         super().__init__("the other workers have made all steps, and the parameter servers have ended")
+
+
+class ExportError(HpcSynapseError):
+    """A server to which a run is exported cannot be reached or refuses; carries the code that it gave, or nothing."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code

@@ -37,6 +37,7 @@ VERBS = {
     "predict": ("Measure", "What more ranks would bring; how much they exchange."),
     "records": ("Measure", "Print the step records of a run."),
     "timeline": ("Measure", "Write all ranks of a run as a trace for Perfetto."),
+    "export": ("Measure", "Write runs for TensorBoard, MLflow or Prometheus."),
     "models": ("Measure", "List the built-in models: parameters, bytes, FLOPs."),
     "convert": ("Convert", "Turn a job file for one queue into one for another."),
 }

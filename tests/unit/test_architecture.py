@@ -27,7 +27,7 @@ LAYERS = (
     ("submission",),
     ("study", "greasy"),
     ("report",),
-    ("predict",),
+    ("predict", "export"),
     ("serve",),
     ("cli",),
     ("__main__",),
@@ -117,6 +117,7 @@ COMMAND_LINES = [
     ["store", "list"],
     ["serve", "--help"],
     ["models", "--help"],
+    ["export", "tensorboard", "--help"],
     ["models", "absent"],
     ["study", "--scheduler", "local", "--ranks-per-node", "1,2", "--dry-run"],
 ]

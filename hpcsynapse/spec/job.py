@@ -79,6 +79,7 @@ class JobSpec:
         for conflict in chain(
             self.exchange.conflicts(train.strategy, train.engine),
             self.dual.conflicts(train.strategy, train.engine, world),
+            train.step_conflicts(train.strategy, self.exchange.compression, self.on_cpu),
         ):
             raise SpecError(conflict)
         if self.served:
@@ -118,6 +119,12 @@ class JobSpec:
     def served(self) -> bool:
         """Whether the built-in trainer runs with parameter servers."""
         return not self.command and self.train.strategy in SERVED
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the built-in trainer computes on CPUs."""
+        asked = self.train.device == "cuda" or (self.train.device == "auto" and self.resources.gpus > 0)
+        return self.launch.emulate or not asked
 
     @property
     def pins_one_device(self) -> bool:

@@ -12,6 +12,7 @@ from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
 from hpcsynapse.fields import at_least, setting
 from hpcsynapse.spec.names import COMPRESSIBLE, ENGINES, STRATEGIES
+from hpcsynapse.spec.step import StepSettings
 from hpcsynapse.usercode.checks import is_folder
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|[a-z][a-z0-9-]*")
@@ -31,7 +32,7 @@ def _check_stage(name: str, value: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec:
+class TrainSpec(StepSettings):
     """What the built-in trainer does; batch sizes are per rank, schedules count optimizer steps."""
 
     strategy: str = setting("auto", "how ranks work together [allreduce; single for one rank]", choices=STRATEGIES)
@@ -62,7 +63,7 @@ class TrainSpec:
         "auto", "how samples are dealt out [strided; npy: contiguous]", choices=("auto", "contiguous", "strided")
     )
     augment: bool = setting(False, "pad by 4, crop and flip at random")
-    batch: int = setting(32, "samples a rank takes in a step", check=at_least(1, 1_000_000))
+    batch: int = setting(32, "samples a rank computes at once", check=at_least(1, 1_000_000))
     epochs: int = setting(20, "passes over the training data", check=at_least(1, 1_000_000))
     steps: int | None = setting(None, "end after this many steps, whatever the epochs", check=at_least(1, 10**9))
     optimizer: str = setting("sgd", "update rule", choices=("sgd", "adam", "adadelta", "rmsprop"))
@@ -95,6 +96,11 @@ class TrainSpec:
             raise SpecError("train.nesterov needs train.optimizer = 'sgd' and train.momentum > 0")
         if list(self.milestones) != sorted(set(self.milestones)):
             raise SpecError(f"train.milestones = {list(self.milestones)} must rise")
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples that a rank takes in a step."""
+        return self.batch * self.accumulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

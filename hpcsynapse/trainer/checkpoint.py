@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,9 +139,14 @@ class Checkpoints:
             raise TrainError(f"checkpoint {self.path(step)} cannot be read: {error.strerror or error}") from error
 
     def load(
-        self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, data: bytes | None = None
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: bytes | None = None,
+        rest: Callable[[dict[str, Any]], None] = lambda content: None,
     ) -> Progress:
-        """Put the state of a checkpoint, whose bytes may be at hand, into model and optimizer.
+        """Put the state of a checkpoint, whose bytes may be at hand, into model, optimizer and whatever takes the rest.
 
         Raises TrainError when they do not fit it.
         """
@@ -149,6 +154,7 @@ class Checkpoints:
             content = self.parse(step, self.data(step) if data is None else data)
             model.load_state_dict(content["model"])
             optimizer.load_state_dict(content["optimizer"])
+            rest(content)
             return Progress(**content["progress"])
 
     def parse(self, step: int, data: bytes) -> dict[str, Any]:

@@ -21,8 +21,7 @@ def choose(spec: JobSpec, identity: RankIdentity, environ: Mapping[str, str] = o
     One visible device is the rank's own; HPCSYNAPSE_DEVICE_INDEX says which of several; else the local rank does.
     Raises TrainError where a GPU was asked for and torch finds none: an allocation is not spent on the CPU unasked.
     """
-    wanted = spec.train.device == "cuda" or (spec.train.device == "auto" and spec.resources.gpus)
-    if not wanted or spec.launch.emulate:
+    if spec.on_cpu:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip

@@ -49,7 +49,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.progress = Progress()
         self.rank, self.shares = self.strategy.world.rank, self.strategy.share[1]
-        self.global_batch = self.train.batch * self.shares
+        self.global_batch = self.train.samples_per_step * self.shares
         self.total = self.train.steps or self.train.epochs * self.shards.steps
         self._schedule = Schedule(self.train, self.shares)
         self._seeds = StepSeeds(self.train.seed, self.rank, self.device)

@@ -17,7 +17,7 @@ from hpcsynapse.runs.states import RunState
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.timing import StepRecorder
-from hpcsynapse.trainer import data, devices, engines, models, optim, strategies, tracebacks
+from hpcsynapse.trainer import data, devices, engines, models, optim, precision, strategies, tracebacks
 from hpcsynapse.trainer.checkpoint import Checkpoints
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.cluster import Cluster, identity_of_worker, parse_arguments
@@ -90,6 +90,7 @@ def _train(
     watchdog = _begin(reporter, launch.start_limit)
     _configure_torch(spec)
     device = devices.choose(spec, identity)
+    precision.configure(train, device)
     dataset = _data(train, launch.start_limit, watchdog)
     loader = BatchLoader(dataset.train, train, identity.rank, device)  # forks, so before the engine
     strategy = _strategy(run, spec, identity, cluster, device, watchdog)
@@ -99,6 +100,7 @@ def _train(
     watchdog.expect("building the model", launch.start_limit)
     seed_all(train.seed)
     model = models.create(train.model, train.model_args, dataset.shape, dataset.classes).to(device)
+    precision.apply(model, train, device)
     about = _description(spec, strategy, model, shards.steps, identity.world_size)
     reporter.about(**about)
     with _recorder(run, spec, strategy, model, device, about) as recorder:
@@ -153,7 +155,7 @@ def _shards(dataset: Data, train: TrainSpec, strategy: Strategy) -> Shards:
     """Return which samples this rank trains on."""
     mode = dataset.sharding if train.sharding == "auto" else train.sharding
     number, shares = strategy.share
-    return Shards(len(dataset.train), train.batch, rank=number, ranks=shares, seed=train.seed, mode=mode)
+    return Shards(len(dataset.train), train.samples_per_step, rank=number, ranks=shares, seed=train.seed, mode=mode)
 
 
 def _description(
@@ -168,8 +170,13 @@ def _description(
         "model": train.model,
         "data": train.data,
         "optimizer": train.optimizer,
-        "batch_per_rank": train.batch,
-        "global_batch": train.batch * strategy.share[1],
+        "batch_per_rank": train.samples_per_step,
+        "global_batch": train.samples_per_step * strategy.share[1],
+        "precision": train.precision,
+        "accumulate": train.accumulate,
+        "compile": train.compile,
+        "channels_last": train.channels_last,
+        "recompute": train.recompute,
         "threads": spec.threads,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps_per_epoch": steps,

@@ -23,7 +23,7 @@ from hpcsynapse.spec.queue import QueueOptions
 from hpcsynapse.spec.resources import ResourceRequest
 from hpcsynapse.spec.training import ExchangeOptions, TrainSpec
 from hpcsynapse.timing import StepRecorder
-from hpcsynapse.trainer import engines, models, optim
+from hpcsynapse.trainer import engines, models, optim, precision
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.data.synthetic import SyntheticDataset
@@ -58,14 +58,15 @@ def bits(tensors: Iterable[Tensor]) -> str:
 
 def train(case: dict[str, Any], folder: Path, engine: Engine, identity: RankIdentity) -> None:
     """Run one case; steps of a case are numbered from 0, and `drift`, `evaluate` and `save` name one."""
+    parts = case["train"].get("accumulate", 1)
     spec = JobSpec(
-        train=TrainSpec(engine=engine.name, batch=GLOBAL_BATCH // engine.size, **case["train"]),
+        train=TrainSpec(engine=engine.name, batch=GLOBAL_BATCH // engine.size // parts, **case["train"]),
         exchange=ExchangeOptions(**case["exchange"]),
         resources=ResourceRequest(ranks_per_node=engine.size),
         queue=QueueOptions(scheduler="local"),
     )
     own = folder / case["name"]
-    model = new_model(*case.get("model", ()))
+    model = precision.apply(new_model(*case.get("model", ())), spec.train, engine.device)
     strategy = strategy_class(spec.train.strategy)(engine, spec, identity)
     checkpoints = Checkpoints(folder / case.get("resume", case["name"]) / "checkpoints", 1)
     parameters, buffers = [], []
@@ -78,6 +79,8 @@ def train(case: dict[str, Any], folder: Path, engine: Engine, identity: RankIden
         clock.take_traffic()  # of the start
         for step in range(first, case["steps"]):
             inputs, targets = (part[engine.rank :: engine.size] for part in global_batch(step))
+            if parts > 1:
+                inputs, targets = inputs.chunk(parts), targets.chunk(parts)
             clock.begin()
             clock.end(step, 0, strategy.step(inputs, targets))
             parameters.append(bits(model.parameters()))

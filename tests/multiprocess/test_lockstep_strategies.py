@@ -50,6 +50,7 @@ def cases(engine: str, ranks: int) -> list[dict[str, Any]]:
         case("allreduce", "allreduce"),
         case("broadcast", "allreduce-broadcast", broadcast_every=3),
         case("fp16", "allreduce", compression="fp16"),
+        case("accumulated", "allreduce", {**SGD, "accumulate": 2}),
         case("local-1", "local-sgd", PLAIN, average_every=1),
         case("local-3", "local-sgd", average_every=3),
     ]
@@ -57,6 +58,16 @@ def cases(engine: str, ranks: int) -> list[dict[str, Any]]:
         found += [case("central", "central"), case("bf16", "allreduce", compression="bf16")]
     if ranks == 4:
         return found
+    found += [
+        case("accumulated-broadcast", "allreduce-broadcast", {**SGD, "accumulate": 4}, broadcast_every=3),
+        case("accumulated-local", "local-sgd", {**PLAIN, "accumulate": 2}, average_every=1),
+        case("scaled", "allreduce", {**SGD, "precision": "fp16"}),
+        case("saved-scaled", "allreduce", {**SGD, "precision": "fp16"}, {"save": 4}),
+        case("resumed-scaled", "allreduce", {**SGD, "precision": "fp16"}, {"resume": "saved-scaled"}),
+        case("half", "allreduce", {**SGD, "precision": "bf16", "accumulate": 2}),
+    ]
+    if engine != "horovod":
+        found += [case("accumulated-central", "central", {**SGD, "accumulate": 2})]
     adam = {"optimizer": "adam", "lr": 0.001}
     found += [
         case("drifted", "allreduce", more={"drift": 2, **NORM}),
@@ -255,6 +266,28 @@ def test_half_as_many_bytes_for_nearly_the_same_parameters(worlds: Worlds, engin
     assert 1e-5 < distance(world.parameters(half), single(momentum=True)) < 0.02
     assert world.same(half) == [True] * STEPS
     assert sum(world.sent(half)) == pytest.approx(sum(world.sent("allreduce")) / 2, rel=0.02)
+
+
+@pytest.mark.parametrize(("engine", "ranks"), WORLDS)
+def test_accumulated_gradients_are_those_of_one_large_batch(worlds: Worlds, engine: str, ranks: int) -> None:
+    world = worlds(engine, ranks)
+    names = ["accumulated", *(["accumulated-broadcast"] if ranks == 2 else [])]
+    names += ["accumulated-central"] if ranks == 2 and engine != "horovod" else []
+    for name in names:
+        assert distance(world.parameters(name), single(momentum=True)) < 1e-4
+        assert world.same(name) == [True] * STEPS
+    assert sum(world.sent("accumulated")) == pytest.approx(sum(world.sent("allreduce")), rel=0.02)  # not once a part
+    if ranks == 2:
+        assert distance(world.parameters("accumulated-local"), single(momentum=False)) < 1e-4
+
+
+@pytest.mark.parametrize("engine", ["ddp", "mpi", "horovod"])
+def test_half_precision_on_every_engine(worlds: Worlds, engine: str) -> None:
+    world = worlds(engine, 2)
+    for name, limit in (("half", 0.1), ("scaled", 0.02)):
+        assert 1e-6 < distance(world.parameters(name), single(momentum=True)) < limit
+        assert world.same(name) == [True] * STEPS
+    assert world.each("resumed-scaled", "end") == world.each("saved-scaled", "end") == world.each("scaled", "end")
 
 
 def test_powersgd_begins_after_the_synchronous_steps(worlds: Worlds) -> None:

@@ -113,6 +113,14 @@ def test_all_of_n_is_one_rank_with_the_whole_batch(
     assert {record["samples"] for record in updates} == {GLOBAL_BATCH}
 
 
+def test_workers_that_accumulate_push_once_a_step(served: ServedStarter, single: RunDirectory) -> None:
+    run = served("ps-sync", 2, batch=GLOBAL_BATCH // 4, accumulate=2, **EXACT).start_all()
+    run.succeed()
+    equal(run, single)
+    assert run.counts()["applied"] == [STEPS] * 2
+    assert {record["samples"] for record in run.records("ps")} == {GLOBAL_BATCH}
+
+
 def test_n_equal_workers_are_n_minus_one_updates_stale(served: ServedStarter) -> None:
     workers = 3
     run = slowly(served("ps-async", workers, batch=4, epochs=8, **SLOW), 0.015).start_all()

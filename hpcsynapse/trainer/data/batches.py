@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -14,22 +15,30 @@ from hpcsynapse.errors import TrainError
 _NAMES = (("inputs", "targets"), ("input", "target"), ("data", "target"), ("data", "targets"))
 
 
-def to_device(value: Any, device: torch.device) -> Any:
-    """Return a tensor on a device, or a list, tuple or dict of any depth with its tensors there.
+def map_tensors(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a value with every tensor changed: one, or a list, tuple or dict of any depth.
 
-    What has a `to` of its own, such as a PackedSequence, is moved by it; anything else stays as it is.
+    What has a `to` of its own, such as a PackedSequence, is given to `change` whole; anything else stays as it is.
     """
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if callable(move := getattr(value, "to", None)):
-        return move(device)
-    if isinstance(value, Mapping):
-        return {key: to_device(item, device) for key, item in value.items()}
+    if isinstance(value, Tensor) or callable(getattr(value, "to", None)):
+        return change(value)
+    if isinstance(value, MutableMapping):
+        changed = copy(value)
+        for key, item in value.items():
+            changed[key] = map_tensors(item, change)
+        return changed
     if isinstance(value, tuple) and hasattr(value, "_fields"):  # a named tuple takes its items one by one
-        return type(value)(*(to_device(item, device) for item in value))
+        return type(value)(*(map_tensors(item, change) for item in value))
     if isinstance(value, (list, tuple)):
-        return type(value)([to_device(item, device) for item in value])
+        return type(value)([map_tensors(item, change) for item in value])
     return value
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Return a tensor on a device, or a list, tuple or dict of any depth with its tensors there."""
+    return map_tensors(
+        value, lambda one: one.to(device, non_blocking=True) if isinstance(one, Tensor) else one.to(device)
+    )
 
 
 def split(batch: Any, source: str) -> tuple[Any, Any]:

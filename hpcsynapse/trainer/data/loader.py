@@ -31,7 +31,7 @@ from hpcsynapse.job.supervise import end_with_parent
 from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer import tracebacks
 from hpcsynapse.trainer.data.augment import crop_and_flip
-from hpcsynapse.trainer.data.base import Dataset
+from hpcsynapse.trainer.data.base import Dataset, Indices
 from hpcsynapse.trainer.data.sharding import Task
 from hpcsynapse.trainer.randomness import StepSeeds
 
@@ -62,7 +62,7 @@ class BatchLoader:
         self._source = map(self._batches.make, tasks) if self._loader is None else self._loader.iterate(tasks)
 
     def take(self) -> tuple[Any, Any]:
-        """Return inputs and targets of the next task, on the CPU.
+        """Return inputs and targets of the next task, on the CPU; with `train.accumulate` a list of parts of each.
 
         Raises what the data set raises; from a process, that is a TrainError which names the place in the user's
         code, as is one for a process that has died.
@@ -103,15 +103,24 @@ class _Batches(torch.utils.data.Dataset[Any]):
 
     def __init__(self, samples: Dataset, train: TrainSpec, rank: int) -> None:
         self._samples, self._augment, self._seed, self._rank = samples, train.augment, train.seed, rank
+        self._parts = train.accumulate
         self._seeds = StepSeeds(train.seed, rank, torch.device("cpu"), data=True)
 
     def make(self, task: Task) -> tuple[Any, Any]:
-        """Return inputs and targets, augmented where that is asked for."""
+        """Return inputs and targets, augmented where that is asked for; with accumulation a list of parts of each."""
         self._seeds.apply(task.step)
-        inputs, targets = self._samples.batch(task.indices)
-        if self._augment:
-            inputs = crop_and_flip(inputs, (self._seed, self._rank, task.step))
-        return inputs, targets
+        if self._parts == 1:
+            return self._part(task.indices, (self._seed, self._rank, task.step))
+        size = len(task.indices) // self._parts
+        parts = [
+            self._part(task.indices[part * size : (part + 1) * size], (self._seed, self._rank, task.step, part))
+            for part in range(self._parts)
+        ]
+        return [inputs for inputs, _ in parts], [targets for _, targets in parts]
+
+    def _part(self, indices: Indices, seeds: tuple[int, ...]) -> tuple[Any, Any]:
+        inputs, targets = self._samples.batch(indices)
+        return (crop_and_flip(inputs, seeds) if self._augment else inputs), targets
 
     def __getitem__(self, task: Task) -> tuple[Any, Any] | _Failure:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -31,13 +32,20 @@ class Averager(ABC):
         for parameter in self.parameters:
             parameter.grad = None
 
+    def local(self) -> AbstractContextManager[None]:
+        """Return a context in which forward and backward add to this rank's gradients, and nothing is exchanged."""
+        return nullcontext()
+
     @abstractmethod
     def finish(self) -> None:
         """Return when gradients are averaged; marks the phases `backward` and `communicate`."""
 
-    def update(self) -> None:
-        """Let the optimizer make its step."""
-        self.optimizer.step()
+    def update(self, scaler: Any = None) -> None:
+        """Let the optimizer make its step; a GradScaler decides whether it does."""
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
 
 
 class Engine(ABC):

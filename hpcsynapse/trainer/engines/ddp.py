@@ -4,6 +4,7 @@
 import inspect
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -77,7 +78,7 @@ class DdpAverager(Averager):
             **sync_buffers,
         )
         wrapped.register_comm_hook(None, self._launch)
-        self.module = wrapped
+        self.module = self._wrapped = wrapped
 
     def _launch(self, _: Any, bucket: GradBucket) -> Future:
         if self._power is not None:
@@ -92,6 +93,10 @@ class DdpAverager(Averager):
     def _begin(self, buffer: Tensor) -> torch.futures.Future[list[Tensor]]:
         future: torch.futures.Future[list[Tensor]] = dist.all_reduce(buffer, async_op=True).get_future()
         return future
+
+    def local(self) -> AbstractContextManager[None]:
+        """Return a context in which gradients stay in the buckets."""
+        return self._wrapped.no_sync()
 
     def finish(self) -> None:
         """Split backward, which ended when all buckets had come back, at the launch of the last one."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import horovod.torch as hvd
 import torch
@@ -50,10 +52,15 @@ class HorovodAverager(Averager):
         self.optimizer.synchronize()  # type: ignore[attr-defined]
         self.clock.mark("communicate")
 
-    def update(self) -> None:
+    def local(self) -> AbstractContextManager[None]:
+        """Let the exchange that this backward would begin wait for the next one."""
+        self.optimizer.set_backward_passes_per_step(2)  # type: ignore[attr-defined]  # counted anew from here
+        return nullcontext()
+
+    def update(self, scaler: Any = None) -> None:
         """Let the optimizer make its step without a second synchronisation."""
         with self.optimizer.skip_synchronize():  # type: ignore[attr-defined]
-            self.optimizer.step()
+            super().update(scaler)
 
 
 class HorovodEngine(Engine):

@@ -21,6 +21,7 @@ from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.engines.alone import LocalAverager
 from hpcsynapse.trainer.engines.base import Averager, Engine, Optimizer
 from hpcsynapse.trainer.objective import Objective
+from hpcsynapse.trainer.precision import make_scaler
 from hpcsynapse.trainer.tally import Validation
 from hpcsynapse.trainer.validation import evaluate
 
@@ -85,7 +86,7 @@ class Strategy(ABC):
         progress = Progress()
         step, data = self.newest(checkpoints)
         if data is not None:
-            progress = checkpoints.load(step, self.model, self.optimizer, data)
+            progress = checkpoints.load(step, self.model, self.optimizer, data, self.load_extra_state)
             _log.info("resumed from step %d in epoch %d", step, progress.epoch + 1)
         self.engine.broadcast_state(self.model, self.optimizer)
         return progress
@@ -130,8 +131,15 @@ class Strategy(ABC):
         """Write a checkpoint from which `resume` goes on; every rank calls it."""
         self.engine.average_buffers(self.model)
         if self.chief:
-            checkpoints.save(self.model, self.optimizer, progress, about)
+            checkpoints.save(self.model, self.optimizer, progress, about, self.extra_state())
         self.engine.barrier()
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs beside model and optimizer."""
+        return {}
+
+    def load_extra_state(self, content: dict[str, Any]) -> None:  # noqa: B027 - most strategies have none
+        """Take up what `extra_state` returned, from all that a checkpoint holds; what is missing stays as it begins."""
 
     def close(self) -> None:  # noqa: B027 - most strategies have nothing to end
         """End what the strategy began; every rank calls it at the end of a run that succeeded."""
@@ -149,33 +157,59 @@ class GradientStrategy(Strategy):
         self.model, self.objective, self.clock, self.clip_norm = model, objective, clock, clip_norm
         self.averager = self.make_averager(model, optimizer, clock)
         self.optimizer = self.averager.optimizer
+        self.scaler = make_scaler(self.spec.train, self.engine.device)
 
     def make_averager(self, model: nn.Module, optimizer: Optimizer, clock: StepClock) -> Averager:
         """Return what finishes the gradients after backward; by default they stay those of this rank."""
         return LocalAverager(model, optimizer, clock)
 
-    def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
-        """Make one step."""
-        averager, clock = self.averager, self.clock
+    def step(self, inputs: Any, targets: Any) -> StepResult:
+        """Make one step; of several parts only the last one's backward exchanges gradients."""
+        averager, parts = self.averager, self.spec.train.accumulate
         averager.zero()
-        loss = self.objective.loss(averager.module(inputs), targets)
-        clock.mark("forward")
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses = []
+        for part in range(parts - 1):
+            with averager.local():
+                losses.append(self._backward(inputs[part], targets[part]))
+            self.clock.mark("backward")
+        last = (inputs, targets) if parts == 1 else (inputs[-1], targets[-1])
+        losses.append(self._backward(*last))
         self.after_backward()
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(averager.parameters, self.clip_norm)
         self.update()
         self.after_update()
-        clock.mark("update")
-        return StepResult(loss.detach(), self.spec.train.batch)
+        self.clock.mark("update")
+        return StepResult(losses[0] if parts == 1 else torch.stack(losses).mean(), self.spec.train.samples_per_step)
+
+    def _backward(self, inputs: Any, targets: Any) -> Tensor:
+        """Add one part's share to the gradients and return its loss."""
+        loss = self.objective.loss(self.averager.module(inputs), targets)
+        self.clock.mark("forward")
+        share = loss / parts if (parts := self.spec.train.accumulate) > 1 else loss
+        (share if self.scaler is None else self.scaler.scale(share)).backward()
+        return loss.detach()
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return the scale of fp16."""
+        return {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
+
+    def load_extra_state(self, content: dict[str, Any]) -> None:
+        """Take up the scale of fp16."""
+        if self.scaler is not None and "scaler" in content:
+            self.scaler.load_state_dict(content["scaler"])
 
     def after_backward(self) -> None:
         """Finish the gradients: average them, or reduce them to one rank."""
         self.averager.finish()
 
     def update(self) -> None:
-        """Change the parameters."""
-        self.averager.update()
+        """Change the parameters; in fp16 not where gradients have overflowed, and the scale is adapted."""
+        self.averager.update(self.scaler)
+        if self.scaler is not None:
+            self.scaler.update()
 
     def after_update(self) -> None:
         """Do what follows the update, such as a broadcast of parameters; by default nothing."""

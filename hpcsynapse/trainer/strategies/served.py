@@ -126,7 +126,9 @@ class Served(GradientStrategy):
         if self._step:
             _log.info("goes on from step %d", self._step)
         epoch, position = divmod(self._step, self.steps_per_epoch)
-        return Progress(step=self._step, epoch=epoch, samples=position * self.spec.train.batch * self.share[1])
+        return Progress(
+            step=self._step, epoch=epoch, samples=position * self.spec.train.samples_per_step * self.share[1]
+        )
 
     def step(self, inputs: Tensor, targets: Tensor) -> StepResult:
         """Make one step; its staleness is the largest that a server told."""
@@ -142,7 +144,7 @@ class Served(GradientStrategy):
         if self._servers is not None:
             self._flat.gather()
             rate = float(self.optimizer.param_groups[0]["lr"])
-            answer = self._servers.push(self._step, rate, self.spec.train.batch * self.engine.size)
+            answer = self._servers.push(self._step, rate, self.spec.train.samples_per_step * self.engine.size)
         self.engine.broadcast(self._flat.vector)
         self._reached = self._learn(answer)
         self.clock.mark("communicate")

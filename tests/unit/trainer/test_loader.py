@@ -76,6 +76,21 @@ def test_batches_are_the_same_whoever_prepares_them() -> None:
     assert len({str(batch) for batch in found[0]}) == 15
 
 
+def test_parts_of_a_step_are_what_the_whole_would_be() -> None:
+    for workers in (0, 1):
+        with (
+            loader(MapDataset(Process()), workers) as one,
+            loader(MapDataset(Process()), workers, accumulate=3) as parts,
+        ):
+            whole = Shards(48, 12, rank=1, ranks=2, seed=5)
+            one.begin(whole.tasks(0, 0, 0, 2))
+            parts.begin(whole.tasks(0, 0, 0, 2))
+            for _ in range(2):
+                _, targets = parts.take()
+                assert [len(part) for part in targets] == [4, 4, 4]
+                assert torch.equal(torch.cat(targets), one.take()[1])
+
+
 def test_processes_take_turns_and_end() -> None:
     with loader(MapDataset(Process()), 2) as made:
         made.begin(shards().tasks(0, 0, 0, 6))

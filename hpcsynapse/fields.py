@@ -115,6 +115,7 @@ def hints(cls: Any) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
+@cache
 def base_type(annotation: Any) -> Any:
     """Return the type of an annotation without its `| None`."""
     inner = [part for part in get_args(annotation) if part is not type(None)]
@@ -154,10 +155,13 @@ def _wanted(kind: Any) -> str:
 
 def validate(section: str, instance: Any) -> None:
     """Check types, choices, texts and declared limits of a frozen dataclass after construction."""
+    annotations = hints(type(instance))  # type: ignore[arg-type]  # classes are hashable
     for item in dataclasses.fields(instance):
         name = f"{section}.{item.name}" if section else item.name
-        value = coerce(name, hints(type(instance))[item.name], getattr(instance, item.name))  # type: ignore[arg-type]  # classes are hashable
-        object.__setattr__(instance, item.name, value)
+        value, annotation = getattr(instance, item.name), annotations[item.name]
+        if type(value) is not base_type(annotation):  # else it is what coerce would make of it
+            value = coerce(name, annotation, value)
+            object.__setattr__(instance, item.name, value)
         if value is None:
             continue
         for text in _texts(value):

@@ -6,9 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 from importlib import import_module
-from pathlib import Path
 from types import FrameType
 
 import click
@@ -92,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     for name in ("stdout", "stderr"):  # None where the caller closed it: what is written there is lost
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  for as long as the process lives
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  no pathlib here; lives as long as the process
     try:
         code = cli.main(list(argv) if argv is not None else None, prog_name="hpcsynapse", standalone_mode=False)
         sys.stdout.flush()
@@ -125,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _best(typed: str, options: Sequence[str]) -> str:
     """Return the option that was meant most likely: one that goes on as typed, else the most similar one."""
+    from difflib import SequenceMatcher
+
     longer = (option for option in options if option.startswith(typed))
     return min(longer, key=len, default=None) or max(options, key=lambda one: SequenceMatcher(None, typed, one).ratio())
 

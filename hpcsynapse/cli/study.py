@@ -263,18 +263,22 @@ def _conclude(study: StudyDirectory, as_json: bool, stays: bool) -> int:
     """Print the runs as JSON, or the report where this command has stayed; return its exit code."""
     from hpcsynapse.submission.status import statuses
 
+    if not as_json and not stays:
+        click.echo(f"see: hpcsynapse status {study.name}; hpcsynapse report {study.name}")
+        return 0
     found = statuses(study.runs())
     if as_json:
         rows = [{"run": one.name, "job_id": one.job_id, "state": one.state, "path": one.path} for one in found]
         click.echo(json.dumps({"study": study.name, "path": str(study.path), "runs": rows}, indent=1))
-    elif stays:
-        _report(study)
     else:
-        click.echo(f"see: hpcsynapse status {study.name}; hpcsynapse report {study.name}")
-    unfinished = study.size - sum(status.state == RunState.FINISHED for status in found)
-    if stays and unfinished:
-        click.echo(f"{unfinished} of {study.size} runs have not finished; {_go_on(study)}", err=True)
-    return 1 if stays and unfinished else 0
+        _report(study)
+    if not stays:
+        return 0
+    size = study.size
+    unfinished = size - sum(status.state == RunState.FINISHED for status in found)
+    if unfinished:
+        click.echo(f"{unfinished} of {size} runs have not finished; {_go_on(study)}", err=True)
+    return 1 if unfinished else 0
 
 
 def _report(study: StudyDirectory) -> None:

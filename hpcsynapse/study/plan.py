@@ -136,7 +136,8 @@ def _check_effects(study: StudySpec, base: JobSpec, found: list[Choice]) -> None
 def _repeat(name: str, choice: Choice, spec: JobSpec, number: int, study: StudySpec) -> Point:
     seed = (spec.train.seed + number - 1) % _SEEDS
     name = f"{name}-r{number}" if study.repeats > 1 else name
-    made = replace(spec, name=name, train=replace(spec.train, seed=seed))
+    train = spec.train if seed == spec.train.seed else replace(spec.train, seed=seed)
+    made = replace(spec, name=name, train=train)
     if made.command:
         known = placeholders.paths_by_name(study.varied)
         made = replace(made, command=placeholders.fill(made.command, known, made))

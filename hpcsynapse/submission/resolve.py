@@ -91,7 +91,8 @@ def resolve(spec: JobSpec, runs: Path) -> JobSpec:
     spec = replace(spec, name=free_name(spec, runs), workdir=spec.workdir or str(Path.cwd()))
     if spec.site.template_dir:
         spec = spec.with_("site", template_dir=str(Path(spec.site.template_dir).expanduser().resolve()))
-    return spec.with_("train", **_absolute_paths(spec))
+    changed = _absolute_paths(spec)
+    return spec.with_("train", **changed) if changed else spec
 
 
 def _absolute_paths(spec: JobSpec) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """hpcsynapse: distributed training runs for batch queues, described once, measured and reported."""
 
-from __future__ import annotations
-
-TYPE_CHECKING = False  # as in typing, which may be a file of the working directory until `job.search_path` has looked
+TYPE_CHECKING = False  # nothing is imported here, not even typing, until `job.search_path` has looked
 if TYPE_CHECKING:
     from typing import Any
 
@@ -41,7 +39,7 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name in _LAZY:
         from importlib import import_module
 

@@ -60,11 +60,13 @@ def draft_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file in one step: readers see the old text or the new one, never a part."""
+def write_atomic(path: Path, text: str, private: bool = False) -> None:
+    """Replace a file in one step: readers see the old text or the new one, never a part; `private`: the owner alone."""
     draft = draft_of(path)
     temporary = draft.with_name(f"{draft.name}.{uuid.uuid4().hex[:8]}")  # threads write the same file too
     try:
+        if private:
+            temporary.touch(0o600)
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except BaseException:

@@ -21,6 +21,7 @@ from hpcsynapse.errors import RenderError, SpecError
 from hpcsynapse.files import write_atomic
 from hpcsynapse.greasy.tasks import LIST_NAME, Task, TaskList, format_task
 from hpcsynapse.job.supervise import GRACES
+from hpcsynapse.spec.launch import looks_secret
 from hpcsynapse.templating import environment
 
 _LINE = re.compile(r"bash (/[^\s'\"\\$`]*|'/[^'\"\\$`]*')(?: (\d+))?")
@@ -95,7 +96,7 @@ def write_script(path: Path, name: str, template_dir: str | None = None, **names
         text = template(name, template_dir).render(version=__version__, **names)
     except jinja2.UndefinedError as error:
         raise RenderError(f"template greasy/{name}: {error.message}") from None
-    write_atomic(path, text)
+    write_atomic(path, text, private=any(map(looks_secret, names.get("env", ()))))
 
 
 def write_recorded(

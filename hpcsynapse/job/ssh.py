@@ -8,13 +8,13 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from hpcsynapse.errors import CommandError
 from hpcsynapse.job import supervise
+from hpcsynapse.job.search_path import tool
 
 # A host that is gone is noticed after a minute, by the last two.
 _OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15", "ServerAliveCountMax=4")
@@ -44,7 +44,7 @@ def words(host: str, argv: Sequence[str]) -> list[str]:
 
 def agent(verb: str) -> list[str]:
     """Return the argv of the tool that does something on a host: this Python, which must be there as well."""
-    return [sys.executable, "-P", "-m", "hpcsynapse.job", "host-agent", verb]
+    return tool("host-agent", verb)
 
 
 def carried(environ: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsynapse.spec.job import SECTIONS
+from hpcsynapse.spec.launch import looks_secret
 from hpcsynapse.spec.names import SERVED
 from hpcsynapse.table import KEY, TEXT, Column, Columns
 from hpcsynapse.writers import value_of
@@ -55,7 +56,6 @@ _IN_STRATEGY = {
 }
 _APART = 3  # settings that have columns of their own for people
 _SETTING = Column(name="", meaning="a setting in which runs differ", head="", kind=str, unit=TEXT, priority=KEY)
-_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 _FIELD = re.compile(r"[a-z]+\.[a-z_0-9]+")  # of a section, which a run has or has not as a whole
 _NEXT = re.compile(r", (?=(?:[a-z]+\.[\w.]+|--?[\w.-]+|word \d+)=)")
 _NUMBER = re.compile(r"-\.?\d.*")
@@ -172,7 +172,7 @@ def _default(item: dataclasses.Field[Any]) -> Any:
 def _add(found: dict[str, str], name: str, value: Any) -> None:
     if isinstance(value, Mapping):
         for key, one in value.items():
-            if not (name == "launch.env" and _SECRET.search(key)):
+            if not (name == "launch.env" and looks_secret(key)):
                 _add(found, f"{name}.{key}", one)
     elif isinstance(value, (list, tuple)):
         found[name] = " ".join(map(str, value))

@@ -17,11 +17,10 @@ from hpcsynapse.errors import RunNotFoundError, SpecError
 from hpcsynapse.files import append_json, read_json, read_json_lines, write_atomic
 from hpcsynapse.runs.class_counts import ClassCounts
 from hpcsynapse.runs.states import RunState
-from hpcsynapse.spec.job import FORMAT, JobSpec
+from hpcsynapse.spec.job import JobSpec
 
 # Of the folder of a run or study, by `site.share`: descriptions and job files may hold what nobody else should read.
 MODES = {"private": 0o700, "group": 0o750, "all": 0o755}
-
 
 _SUBMISSION: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("scheduler", "job_id", "script", "error", "unknown", "user", "host", "version", "commit"), str),
@@ -193,7 +192,7 @@ class RunDirectory:
         """
         if spec.name is None:
             raise SpecError("a run needs a name before its directory is made")
-        import tomli_w
+        import shutil
 
         run = cls(runs / spec.name)
         draft = runs / f".new-{spec.name}-{uuid.uuid4().hex[:8]}"
@@ -204,14 +203,16 @@ class RunDirectory:
             draft.mkdir(mode=0o700)
             for folder in ("timings", "checkpoints", "logs"):
                 (draft / folder).mkdir()
-            (draft / "run.toml").write_text(tomli_w.dumps({"format": FORMAT, **spec.to_dict()}), encoding="utf-8")
-            for name, text in (files or {}).items():
+            texts = {"run.toml": spec.to_toml(), **(files or {})}
+            for name, text in texts.items():
                 (draft / name).write_text(text, encoding="utf-8")
+                if spec.launch.has_secrets:  # whoever else may look into the directory
+                    (draft / name).chmod(0o600)
             cls(draft).append_history(RunState.CREATED)
             draft.chmod(MODES[spec.site.share])
             draft.rename(run.path)  # fails when somebody took the name meanwhile
         except BaseException as error:
-            _remove_draft(draft)
+            shutil.rmtree(draft, ignore_errors=True)
             if isinstance(error, OSError):
                 raise SpecError(f"cannot make a run directory in {runs}: {error.strerror or error}") from None
             raise
@@ -248,9 +249,7 @@ class RunDirectory:
 
     def write_spec(self, spec: JobSpec) -> None:
         """Replace the run's description."""
-        import tomli_w
-
-        write_atomic(self.run_toml, tomli_w.dumps({"format": FORMAT, **spec.to_dict()}))
+        write_atomic(self.run_toml, spec.to_toml(), private=spec.launch.has_secrets)
 
     def append_history(self, state: str, reason: str = "", **more: object) -> None:
         """Append one state as a whole line."""
@@ -296,9 +295,3 @@ class RunDirectory:
     def request_stop(self, reason: str) -> None:
         """Ask the run to finish its step, save and end."""
         write_atomic(self.stop, reason + "\n")
-
-
-def _remove_draft(draft: Path) -> None:
-    import shutil
-
-    shutil.rmtree(draft, ignore_errors=True)

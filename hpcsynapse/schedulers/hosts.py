@@ -7,7 +7,6 @@ name of the first host in the list, and start that of its process in clock ticks
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hpcsynapse.job import hostlist
 from hpcsynapse.job.devices import BY_NODE
 from hpcsynapse.job.each_host import HOSTS, NODE
 from hpcsynapse.job.host_agent import JOB
+from hpcsynapse.job.search_path import tool
 from hpcsynapse.schedulers.base import JobStatus, QueueState, Scheduler
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.queue import MACHINE
@@ -133,7 +133,7 @@ class Hosts(Scheduler):
 
 
 def _command(*arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", "hpcsynapse.schedulers.hosts_commands", *arguments]
+    return tool("hosts-queue", *arguments)
 
 
 def usable(spec: JobSpec) -> dict[str, int | None]:

@@ -1,6 +1,6 @@
 """The commands of the scheduler `hosts`, which is no program of its own.
 
-`python -m hpcsynapse.schedulers.hosts_commands start SCRIPT`, `... status ID ...`, `... cancel ID`, where users are;
+`python -m hpcsynapse.job hosts-queue start SCRIPT`, `... status ID ...`, `... cancel ID`, where users are;
 they call `begin`, `status-here` and `cancel-here` on the first host of the job.
 """
 
@@ -19,6 +19,7 @@ from hpcsynapse.errors import CommandError, HpcSynapseError, SubmitError
 from hpcsynapse.job import ssh, supervise
 from hpcsynapse.job.each_host import HOSTS
 from hpcsynapse.job.host_agent import processes_of
+from hpcsynapse.job.search_path import tool
 from hpcsynapse.job.supervise import GRACES
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.schedulers.base import QueueState
@@ -32,7 +33,7 @@ _AT_ONCE = 32
 
 def on(verb: str, *arguments: str) -> list[str]:
     """Return the argv of one of these commands."""
-    return [sys.executable, "-P", "-m", "hpcsynapse.schedulers.hosts_commands", verb, *arguments]
+    return tool("hosts-queue", verb, *arguments)
 
 
 def look_at(machines: dict[str, int | None], told: dict[str, Any]) -> dict[str, dict[str, Any] | CommandError]:
@@ -91,7 +92,7 @@ def _begin() -> None:
     told = ssh.read_line()
     name, script = str(told["hosts"][0]), Path(told["script"])
     environ = {**os.environ, **told["environ"], HOSTS: " ".join(told["hosts"]), NAME: name}
-    argv = [sys.executable, "-P", "-m", "hpcsynapse.schedulers.hosts_keeper", str(script)]
+    argv = tool("hosts-keeper", str(script))
     with (script.parent / "logs" / "job.log").open("ab") as log:
         child = supervise.start(argv, environ=environ, output=log)
     print(f"{name}:{child.pid}:{supervise.start_ticks(child.pid, alive=False) or 0}")
@@ -161,9 +162,9 @@ def _cancel(job_id: str) -> int:
     return 0
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
     """Run one of the commands above."""
-    verb, arguments = sys.argv[1], sys.argv[2:]
+    verb, arguments = words[0], words[1:]
     try:
         match verb:
             case "start":
@@ -182,7 +183,3 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

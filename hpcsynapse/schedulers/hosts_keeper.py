@@ -1,6 +1,6 @@
 """The process of a job on its first host: takes the GPUs of all hosts, runs the job script, and sees to its end.
 
-`python -m hpcsynapse.schedulers.hosts_keeper SCRIPT`. While another job has the GPUs it waits. The locks of this host
+`python -m hpcsynapse.job hosts-keeper SCRIPT`. While another job has the GPUs it waits. The locks of this host
 are held by the script as well; those of other hosts by agents that end when this process, or its host, is gone.
 """
 
@@ -11,7 +11,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -184,7 +183,3 @@ def main(arguments: Sequence[str]) -> int:
     name, hosts = os.environ[NAME], os.environ[HOSTS].split()
     job = f"{name}:{os.getpid()}:{supervise.start_ticks(os.getpid())}"
     return Keeper(RunDirectory(Path(arguments[0]).parent), arguments[0], hosts, job).main()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

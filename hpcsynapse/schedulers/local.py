@@ -1,7 +1,7 @@
 """This machine as a queue of its own: the job script runs in the background with the life cycle of a queued job.
 
 The adapter answers with this module's own small commands, so that it is an adapter like every other:
-`python -m hpcsynapse.schedulers.local start SCRIPT`, `... status ID ...`, `... cancel ID`.
+`python -m hpcsynapse.job local-queue start SCRIPT`, `... status ID ...`, `... cancel ID`.
 A job id is `host:pid:start`, where start is the process's start time in clock ticks since boot: a reused process
 number is never mistaken for the job.
 """
@@ -19,6 +19,7 @@ from typing import Any
 
 from hpcsynapse.errors import SchedulerOutputError
 from hpcsynapse.job import devices, supervise
+from hpcsynapse.job.search_path import tool
 from hpcsynapse.job.supervise import GRACES
 from hpcsynapse.schedulers.base import ANYWHERE, Ask, FoundJob, JobStatus, QueueState, Scheduler
 
@@ -40,7 +41,7 @@ class Local(Scheduler):
 
     def submit_command(self, script: Path) -> list[str]:
         """Return the command that starts the script in a session of its own and prints the id."""
-        return [sys.executable, "-P", "-m", __name__, "start", str(script)]
+        return tool("local-queue", "start", str(script))
 
     def parse_job_id(self, stdout: str) -> str:
         """Return the id that `start` printed."""
@@ -57,7 +58,7 @@ class Local(Scheduler):
 
     def find_command(self) -> list[str]:
         """Return the command that lists this machine's job scripts."""
-        return [sys.executable, "-P", "-m", __name__, "find"]
+        return tool("local-queue", "find")
 
     def parse_found(self, stdout: str) -> list[FoundJob]:
         """Read `id script` lines; processes have no names."""
@@ -69,7 +70,7 @@ class Local(Scheduler):
 
     def status_command(self, job_ids: Sequence[str]) -> list[str]:
         """Return the command that looks for the jobs' processes."""
-        return [sys.executable, "-P", "-m", __name__, "status", *job_ids]
+        return tool("local-queue", "status", *job_ids)
 
     def parse_status(self, stdout: str) -> dict[str, JobStatus]:
         """Read `id state` lines."""
@@ -91,7 +92,7 @@ class Local(Scheduler):
 
     def cancel_command(self, job_id: str) -> list[str]:
         """Return the command that ends the job's process session."""
-        return [sys.executable, "-P", "-m", __name__, "cancel", job_id]
+        return tool("local-queue", "cancel", job_id)
 
     def describe_site(self, ask: Ask, partition: str = "") -> tuple[dict[str, Any], list[str]]:
         """Return the cores and GPUs of this machine."""
@@ -166,9 +167,9 @@ def _cancel(job_id: str) -> int:
     return 0
 
 
-def main() -> int:
+def main(words: list[str]) -> int:
     """Run one of the commands above."""
-    verb, arguments = sys.argv[1], sys.argv[2:]
+    verb, arguments = words[0], words[1:]
     if verb == "start":
         _start(*arguments)
     elif verb == "status":
@@ -178,7 +179,3 @@ def main() -> int:
     elif verb == "cancel":
         return _cancel(*arguments)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -153,6 +153,12 @@ class JobSpec:
             result[section] = fields.plain(getattr(self, section))
         return result
 
+    def to_toml(self) -> str:
+        """Return the text of run.toml."""
+        import tomli_w
+
+        return tomli_w.dumps({"format": FORMAT, **self.to_dict()})
+
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> JobSpec:
         """Build a description from tables; unknown keys are SpecErrors that name the nearest valid one."""

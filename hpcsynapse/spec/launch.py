@@ -16,8 +16,14 @@ _RESERVED = re.compile(
     r"RANK|LOCAL_RANK|WORLD_SIZE|CUDA_VISIBLE_DEVICES|"
     r"hpcs_.*|IFS|SECONDS|EPOCHREALTIME|BASHOPTS|SHELLOPTS|BASHPID|PPID|UID|EUID"
 )
+_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 # Lines after which `module load` finds other modules (module(1)).
 _MODULE_PATH = re.compile(r"\s*((module|ml)\s+(use|unuse)\b|export\s+MODULEPATH=|MODULEPATH=)")
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether a variable of this name holds what nobody but its user should read."""
+    return _SECRET.search(name) is not None
 
 
 def _check_env(name: str, key: str) -> None:
@@ -83,6 +89,11 @@ class LaunchOptions:
     wait_limit: float = setting(
         300.0, "seconds without progress after which a rank ends the job", check=at_least(1, 86400)
     )
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether what is written of these options is for their user alone: a variable looks like a secret."""
+        return any(map(looks_secret, self.env))
 
     def __post_init__(self) -> None:
         fields.validate("launch", self)

@@ -19,7 +19,7 @@ from typing import Any
 
 from hpcsynapse import fields
 from hpcsynapse.errors import RunNotFoundError, SpecError
-from hpcsynapse.files import read_json
+from hpcsynapse.files import read_json, write_atomic
 from hpcsynapse.runs.directory import MODES, RunDirectory
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.spec import settings
@@ -104,7 +104,7 @@ class StudyDirectory:
             runs.mkdir(parents=True, exist_ok=True)
             draft.mkdir(mode=0o700)
             cls(draft).runs_path.mkdir()
-            cls(draft).study_toml.write_text(tomli_w.dumps(table), encoding="utf-8")
+            write_atomic(cls(draft).study_toml, tomli_w.dumps(table), private=base.launch.has_secrets)
             draft.chmod(MODES[base.site.share])
             draft.rename(found.path)
         except BaseException as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcsynapse.errors import SpecError
+from hpcsynapse.job import search_path
 from hpcsynapse.schedulers import create
 from hpcsynapse.schedulers.base import Scheduler
 from hpcsynapse.spec.job import JobSpec
@@ -40,7 +41,7 @@ class Launcher:
 
 def job_python() -> list[str]:
     """Return the argv that runs `hpcsynapse.job` under this Python, deaf to modules in the working directory."""
-    return [sys.executable, "-P", "-m", "hpcsynapse.job"]
+    return search_path.tool()
 
 
 def foreign_python(spec: JobSpec) -> bool:
@@ -56,11 +57,8 @@ def job_tool(spec: JobSpec, *arguments: str) -> list[str]:
     """
     if not foreign_python(spec):
         return [*job_python(), *arguments]
-    start = (
-        "import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; "
-        "runpy.run_module('hpcsynapse.job', None, '__main__', True)"
-    )
-    return [spec.launch.python or "python3", "-c", start, str(containers.package_parent()), *arguments]
+    start = ["-E", "-c", search_path.LAST, search_path.package_parent()]
+    return [spec.launch.python or "python3", *start, *arguments]
 
 
 def rank_command(spec: JobSpec, run_dir: Path) -> list[str]:
@@ -177,7 +175,7 @@ def _torchrun(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Schedule
     resources, inside = spec.resources, containers.inside(spec, run_dir)
     rank = rank[len(inside) :]
     agent = [
-        *python_module_of_torch(spec),
+        *job_tool(spec, "torchrun"),
         f"--nnodes={resources.nodes}",
         f"--nproc-per-node={resources.local_size}",
         "--max-restarts=0",
@@ -195,12 +193,6 @@ def _torchrun(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Schedule
     )
     words = [*agent, *where]
     return [*step, *inside, "bash", "-c", inner, "torchrun", str(len(words)), *words, *rank]
-
-
-def python_module_of_torch(spec: JobSpec) -> list[str]:
-    """Return the argv of torchrun under the Python of the ranks."""
-    python = [spec.launch.python or "python3"] if foreign_python(spec) else [sys.executable, "-P"]
-    return [*python, "-m", "torch.distributed.run"]
 
 
 def _local(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Scheduler) -> list[str]:

@@ -98,7 +98,7 @@ def _resubmit(run: RunDirectory, spec: JobSpec, changed: bool) -> Submission:
     if changed:
         text = render(spec, run.path)
         require(checks.check_job_file(spec, text))
-        write_atomic(script, text)
+        write_atomic(script, text, private=spec.launch.has_secrets)
     run.stop.unlink(missing_ok=True)
     run.exit.unlink(missing_ok=True)
     run.logs.mkdir(exist_ok=True)  # queues start no job whose log cannot be opened

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 
 from hpcsynapse.errors import OverError
 from hpcsynapse.job.discovery import RankIdentity
+from hpcsynapse.job.search_path import add_modules_of_users
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.spec.job import JobSpec
@@ -291,5 +291,5 @@ def _leave(code: int) -> NoReturn:
 
 def command(arguments: list[str]) -> NoReturn:
     """Train one rank or serve parameters, as a process of its own, and end it with the exit code of `main`."""
-    sys.path.append(str(Path.cwd()))  # last: users' modules, none of which takes the place of one of Python's or ours
+    add_modules_of_users()
     _leave(main(arguments))

@@ -75,7 +75,7 @@ export MASTER_ADDR="$hpcs_first_host"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 HPCSYNAPSE_HOST_SLOTS=
 for hpcs_host in $hpcs_hosts; do HPCSYNAPSE_HOST_SLOTS+="${HPCSYNAPSE_HOST_SLOTS:+,}$hpcs_host:2"; done
@@ -86,7 +86,7 @@ hpcs_caught=
 trap '' HUP ALRM
 export HPCSYNAPSE_LEFT_TO_SCRIPT="HUP ALRM"
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-mpirun -np 4 --map-by ppr:2:node --host "$HPCSYNAPSE_HOST_SLOTS" -x PATH -x LD_LIBRARY_PATH -x HPCSYNAPSE_RUN_DIR -x HPCSYNAPSE_ATTEMPT -x MASTER_ADDR -x MASTER_PORT -x HPCSYNAPSE_PEER -x OMP_NUM_THREADS -x HPCSYNAPSE_LEFT_TO_SCRIPT --bind-to none /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/flux-everything -- /opt/hpcsynapse/bin/python -P -m hpcsynapse.job train /scratch/runs/flux-everything &
+mpirun -np 4 --map-by ppr:2:node --host "$HPCSYNAPSE_HOST_SLOTS" -x PATH -x LD_LIBRARY_PATH -x HPCSYNAPSE_RUN_DIR -x HPCSYNAPSE_ATTEMPT -x MASTER_ADDR -x MASTER_PORT -x HPCSYNAPSE_PEER -x OMP_NUM_THREADS -x HPCSYNAPSE_LEFT_TO_SCRIPT --bind-to none /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/flux-everything -- /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job train /scratch/runs/flux-everything &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT HUP ALRM
@@ -103,8 +103,8 @@ done
 trap '' TERM INT HUP ALRM
 kill -TERM "$hpcs_timer" 2>/dev/null
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/flux-everything/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/flux-everything/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/flux-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/flux-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

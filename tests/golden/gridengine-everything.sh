@@ -29,7 +29,7 @@ exec >> /scratch/runs/gridengine-everything/logs/job.log 2>&1
 cd '/home/me/my project' || exit 1
 hpcs_run_dir=/scratch/runs/gridengine-everything
 hpcs_started=$(date +%s.%N)
-hpcs_hosts=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job hosts gridengine)
+hpcs_hosts=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hosts gridengine)
 hpcs_path=$PATH
 # Of several jobs that were queued for this run by mistake, only the first one may write here.
 hpcs_job="${JOB_ID}$([ "${SGE_TASK_ID:-undefined}" = undefined ] || echo ".$SGE_TASK_ID")"
@@ -72,7 +72,7 @@ export MASTER_ADDR="$hpcs_first_host"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
@@ -81,7 +81,7 @@ hpcs_caught=
 trap '' USR2
 export HPCSYNAPSE_LEFT_TO_SCRIPT="USR2"
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-mpirun -np 4 --map-by ppr:2:node --bind-to none /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/gridengine-everything -- /opt/hpcsynapse/bin/python -P -m hpcsynapse.job train /scratch/runs/gridengine-everything &
+mpirun -np 4 --map-by ppr:2:node --bind-to none /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/gridengine-everything -- /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job train /scratch/runs/gridengine-everything &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT USR2
@@ -98,8 +98,8 @@ done
 trap '' TERM INT USR2
 kill -TERM "$hpcs_timer" 2>/dev/null
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/gridengine-everything/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/gridengine-everything/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/gridengine-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/gridengine-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

@@ -49,22 +49,22 @@ export MASTER_ADDR="$hpcs_first_host"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-timeout --kill-after=18 3600 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job each-host /opt/hpcsynapse/bin/python -P -m hpcsynapse.job local-launch 2 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/hosts-processes -- /opt/hpcsynapse/bin/python -P -m hpcsynapse.job train /scratch/runs/hosts-processes &
+timeout --kill-after=18 3600 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job each-host /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job local-launch 2 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/hosts-processes -- /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job train /scratch/runs/hosts-processes &
 hpcs_launcher=$!
 trap 'hpcs_caught=TERM; kill -TERM "$hpcs_launcher" 2>/dev/null' TERM INT
 while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do :; done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/hosts-processes/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/hosts-processes/timings || echo "hpcsynapse: step records were not merged"
   if [[ $code = 124 || $code = 137 ]] && [ "$SECONDS" -ge 3600 ]; then hpcs_caught=TIMEOUT; fi
 fi
 if [ -z "${hpcs_caught:-}" ]; then
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/hosts-processes "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/hosts-processes "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

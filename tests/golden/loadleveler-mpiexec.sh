@@ -24,7 +24,7 @@ cd '/home/me/my project' || exit 1
 hpcs_run_dir=/scratch/runs/loadleveler-mpiexec
 hpcs_started=$(date +%s.%N)
 # The nodes in the order of their tasks; the first of them is this one.
-hpcs_hosts=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job hosts loadleveler)
+hpcs_hosts=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hosts loadleveler)
 hpcs_path=$PATH
 # Of several jobs that were queued for this run by mistake, only the first one may write here.
 hpcs_job="${LOADL_STEP_ID}"
@@ -67,7 +67,7 @@ export MASTER_ADDR="$hpcs_first_host"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 HPCSYNAPSE_MPIEXEC=$(command -v mpiexec.hydra || command -v mpiexec) || { echo "hpcsynapse: no mpiexec on the PATH"; exit 127; }
 HPCSYNAPSE_HOSTFILE="$hpcs_run_dir/hosts.$HPCSYNAPSE_ATTEMPT"
@@ -76,7 +76,7 @@ export HYDRA_LAUNCHER="${HYDRA_LAUNCHER:-ssh}"
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-"$HPCSYNAPSE_MPIEXEC" -f "$HPCSYNAPSE_HOSTFILE" -n 4 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/loadleveler-mpiexec -- /opt/hpcsynapse/bin/python -P -m hpcsynapse.job train /scratch/runs/loadleveler-mpiexec &
+"$HPCSYNAPSE_MPIEXEC" -f "$HPCSYNAPSE_HOSTFILE" -n 4 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/loadleveler-mpiexec -- /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job train /scratch/runs/loadleveler-mpiexec &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
@@ -88,8 +88,8 @@ while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
 done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/loadleveler-mpiexec/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/loadleveler-mpiexec/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/loadleveler-mpiexec "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/loadleveler-mpiexec "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

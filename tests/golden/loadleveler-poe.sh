@@ -19,11 +19,11 @@ cd '/home/me/my project' || exit 1
 hpcs_run_dir=/scratch/runs/loadleveler-poe
 hpcs_started=$(date +%s.%N)
 # The nodes in the order of their tasks; the first of them is this one.
-hpcs_hosts=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job hosts loadleveler)
+hpcs_hosts=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hosts loadleveler)
 cat > "$hpcs_run_dir/rank.sh" <<'RANK'
 #!/bin/bash
 export MP_PROCS="${MP_PROCS:-$LOADL_TOTAL_TASKS}"
-exec /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/loadleveler-poe -- python train.py --data 'my data; $HOME'
+exec /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/loadleveler-poe -- python train.py --data 'my data; $HOME'
 RANK
 chmod +x "$hpcs_run_dir/rank.sh"
 hpcs_path=$PATH
@@ -72,7 +72,7 @@ export MASTER_ADDR="$hpcs_first_host"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 
 hpcs_caught=
@@ -89,8 +89,8 @@ while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
 done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/loadleveler-poe/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/loadleveler-poe/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/loadleveler-poe "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/loadleveler-poe "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

@@ -47,13 +47,13 @@ export OMP_NUM_THREADS=1
 [ -n "$hpcs_hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
 hpcs_first_host=${hpcs_hosts%%[[:space:]]*}
 export MASTER_ADDR="127.0.0.1"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-timeout --kill-after=18 3600 mpirun -np 2 --oversubscribe --bind-to none /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/local-mpirun -- /opt/hpcsynapse/bin/python -P -m hpcsynapse.job train /scratch/runs/local-mpirun &
+timeout --kill-after=18 3600 mpirun -np 2 --oversubscribe --bind-to none /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/local-mpirun -- /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job train /scratch/runs/local-mpirun &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
@@ -65,11 +65,11 @@ while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
 done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/local-mpirun/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/local-mpirun/timings || echo "hpcsynapse: step records were not merged"
   if [[ $code = 124 || $code = 137 ]] && [ "$SECONDS" -ge 3600 ]; then hpcs_caught=TIMEOUT; fi
 fi
 if [ -z "${hpcs_caught:-}" ]; then
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/local-mpirun "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/local-mpirun "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

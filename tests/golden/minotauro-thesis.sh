@@ -23,7 +23,7 @@ export SLURM_EXPORT_ENV=ALL
 unset SLURM_CLUSTERS
 # Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
 unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
-hpcs_hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -P -m hpcsynapse.job hostlist "$SLURM_JOB_NODELIST")
+hpcs_hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hostlist "$SLURM_JOB_NODELIST")
 hpcs_path=$PATH
 # Of several jobs that were queued for this run by mistake, only the first one may write here.
 hpcs_job="${SLURM_JOB_ID}"
@@ -70,12 +70,12 @@ export MASTER_ADDR="$hpcs_first_host-ib0"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host-ib0"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-srun --nodes=3 --ntasks=12 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=4 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/minotauro-thesis -- python resnet.py &
+srun --nodes=3 --ntasks=12 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=4 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/minotauro-thesis -- python resnet.py &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
@@ -87,8 +87,8 @@ while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
 done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/minotauro-thesis/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/minotauro-thesis/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/minotauro-thesis "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/minotauro-thesis "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

@@ -39,7 +39,7 @@ export SLURM_EXPORT_ENV=ALL
 unset SLURM_CLUSTERS
 # Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
 unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
-hpcs_hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -P -m hpcsynapse.job hostlist "$SLURM_JOB_NODELIST")
+hpcs_hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hostlist "$SLURM_JOB_NODELIST")
 hpcs_path=$PATH
 # Of several jobs that were queued for this run by mistake, only the first one may write here.
 hpcs_job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
@@ -91,12 +91,12 @@ export MASTER_ADDR="$hpcs_first_host-ib0"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host-ib0"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=3 --mpi=pmi2 python3 -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /opt/hpcsynapse/lib rank /scratch/runs/slurm-everything -- python train.py --data 'my data' '$HOME' &
+srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=3 --mpi=pmi2 python3 -E -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /work/wt/saving rank /scratch/runs/slurm-everything -- python train.py --data 'my data' '$HOME' &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
@@ -108,9 +108,9 @@ while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
 done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/slurm-everything/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/slurm-everything/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/slurm-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/slurm-everything "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 # Whether it was told to end because a job of higher priority needs its nodes: the queue says it no longer afterwards.
 if [ "$code" != 0 ] || [ -n "${hpcs_caught:-}" ] || grep -qs '"STOPPED"' "$hpcs_run_dir/status.json"; then

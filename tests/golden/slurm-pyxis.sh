@@ -18,7 +18,7 @@ export SLURM_EXPORT_ENV=ALL
 unset SLURM_CLUSTERS
 # Anything that a user's shell set for an earlier job would bind this one's tasks (SLURM_CPU_BIND above all).
 unset SLURM_CPU_BIND SLURM_CPU_BIND_LIST SLURM_CPU_BIND_TYPE SLURM_CPU_BIND_VERBOSE SLURM_MEM_BIND
-hpcs_hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -P -m hpcsynapse.job hostlist "$SLURM_JOB_NODELIST")
+hpcs_hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST" 2>/dev/null || /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hostlist "$SLURM_JOB_NODELIST")
 hpcs_path=$PATH
 # Of several jobs that were queued for this run by mistake, only the first one may write here.
 hpcs_job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
@@ -58,12 +58,12 @@ export OMP_NUM_THREADS=1
 [ -n "$hpcs_hosts" ] || { echo "hpcsynapse: which nodes this job has is not known"; exit 1; }
 hpcs_first_host=${hpcs_hosts%%[[:space:]]*}
 export MASTER_ADDR="$hpcs_first_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-srun --nodes=1 --ntasks=2 --ntasks-per-node=2 --kill-on-bad-exit=1 '--container-image=nvcr.io#nvidia/pytorch:25.01' '--container-mounts=/scratch/runs/slurm-pyxis:/scratch/runs/slurm-pyxis,/opt/hpcsynapse/lib:/opt/hpcsynapse/lib,/home/me/my project:/home/me/my project,/scratch:/data' '--container-workdir=/home/me/my project' env PYTHONNOUSERSITE=1 python3 -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /opt/hpcsynapse/lib rank /scratch/runs/slurm-pyxis -- python3 train.py &
+srun --nodes=1 --ntasks=2 --ntasks-per-node=2 --kill-on-bad-exit=1 '--container-image=nvcr.io#nvidia/pytorch:25.01' '--container-mounts=/scratch/runs/slurm-pyxis:/scratch/runs/slurm-pyxis,/opt/hpcsynapse/lib:/opt/hpcsynapse/lib,/home/me/my project:/home/me/my project,/scratch:/data' '--container-workdir=/home/me/my project' env PYTHONNOUSERSITE=1 python3 -E -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /work/wt/saving rank /scratch/runs/slurm-pyxis -- python3 train.py &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
@@ -75,9 +75,9 @@ while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
 done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/slurm-pyxis/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/slurm-pyxis/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/slurm-pyxis "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/slurm-pyxis "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 # Whether it was told to end because a job of higher priority needs its nodes: the queue says it no longer afterwards.
 if [ "$code" != 0 ] || [ -n "${hpcs_caught:-}" ] || grep -qs '"STOPPED"' "$hpcs_run_dir/status.json"; then

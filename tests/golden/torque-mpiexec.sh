@@ -14,7 +14,7 @@ exec >> /scratch/runs/torque-mpiexec/logs/job.log 2>&1
 cd '/home/me/my project' || exit 1
 hpcs_run_dir=/scratch/runs/torque-mpiexec
 hpcs_started=$(date +%s.%N)
-hpcs_hosts=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job hosts torque)
+hpcs_hosts=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hosts torque)
 # How Open MPI and hydra reach other nodes without ssh, where they were not built for PBS: called as ssh would be.
 cat > "$hpcs_run_dir/agent.sh" <<'AGENT'
 #!/bin/bash
@@ -69,7 +69,7 @@ export MASTER_ADDR="$hpcs_first_host"
 # Another host of the job, for the first one to see which of its interfaces leads there.
 hpcs_last_host=${hpcs_hosts##*[[:space:]]}
 export HPCSYNAPSE_PEER="$hpcs_last_host"
-MASTER_PORT=$(/opt/hpcsynapse/bin/python -P -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
+MASTER_PORT=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job ports $$ "$HPCSYNAPSE_ATTEMPT" 20000 10000) || exit 1
 export MASTER_PORT
 HPCSYNAPSE_MPIEXEC=$(command -v mpiexec.hydra || command -v mpiexec) || { echo "hpcsynapse: no mpiexec on the PATH"; exit 127; }
 HPCSYNAPSE_HOSTFILE="$hpcs_run_dir/hosts.$HPCSYNAPSE_ATTEMPT"
@@ -78,7 +78,7 @@ export HYDRA_LAUNCHER="${HYDRA_LAUNCHER:-rsh}"
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-"$HPCSYNAPSE_MPIEXEC" -f "$HPCSYNAPSE_HOSTFILE" -n 16 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job rank /scratch/runs/torque-mpiexec -- python train.py &
+"$HPCSYNAPSE_MPIEXEC" -f "$HPCSYNAPSE_HOSTFILE" -n 16 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job rank /scratch/runs/torque-mpiexec -- python train.py &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT
@@ -90,8 +90,8 @@ while wait "$hpcs_launcher"; code=$?; kill -0 "$hpcs_launcher" 2>/dev/null; do
 done
 trap '' TERM INT
 if [ -z "${hpcs_caught:-}" ]; then
-  timeout 120 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job merge-records /scratch/runs/torque-mpiexec/timings || echo "hpcsynapse: step records were not merged"
+  timeout 120 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job merge-records /scratch/runs/torque-mpiexec/timings || echo "hpcsynapse: step records were not merged"
   # The exit code of the rank that failed first; launchers return the highest one, or always 1, or a false 0.
-  code=$(timeout 60 /opt/hpcsynapse/bin/python -P -m hpcsynapse.job exit-code /scratch/runs/torque-mpiexec "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
+  code=$(timeout 60 /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job exit-code /scratch/runs/torque-mpiexec "$HPCSYNAPSE_ATTEMPT" "$code" || echo "$code")
 fi
 exit "$code"

@@ -7,4 +7,4 @@ export ODD='it'"'"'s a $VALUE'
 ulimit -c 0
 
 # node NUMBER HOST ROLE:INDEX:DEVICES...: starts the processes of a node, attends to them and records their ends.
-node() { exec /opt/hpcsynapse/bin/python -P -m hpcsynapse.job node "$hpcs_dir" "$@"; }
+node() { exec /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job node "$hpcs_dir" "$@"; }

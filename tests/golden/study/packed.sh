@@ -11,7 +11,7 @@
 #SBATCH --open-mode=append
 
 # Rendered by hpcsynapse 0.1.0: makes these runs of the study one after another, each on the first of the nodes.
-exec /opt/hpcsynapse/bin/python -P -m hpcsynapse.job packed '/scratch/it'"'"'s 100% mine/mine/points' 14480 << 'END'
+exec /opt/hpcsynapse/bin/python -EP -m hpcsynapse.job packed '/scratch/it'"'"'s 100% mine/mine/points' 14480 << 'END'
 run-2x4-r1
 run-1x4-r1
 run-2x4-r2

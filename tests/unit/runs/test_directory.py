@@ -14,6 +14,7 @@ from hpcsynapse.errors import RunNotFoundError, SpecError
 from hpcsynapse.files import read_json, write_atomic, write_json
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.launch import LaunchOptions
 from hpcsynapse.spec.resources import ResourceRequest
 from hpcsynapse.spec.site import SiteSpec
 
@@ -126,3 +127,16 @@ def test_who_may_look_into_a_run(tmp_path: Path, share: str, mode: int) -> None:
     """Descriptions hold the values of --env, which may be secrets."""
     run = RunDirectory.create(tmp_path, JobSpec(name="a", site=SiteSpec(share=share)))
     assert run.path.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize(("name", "mode"), [("API_KEY", 0o600), ("wandb_token", 0o600), ("NCCL_DEBUG", 0o644)])
+def test_files_with_a_secret_are_the_owners_alone_in_a_shared_run_too(tmp_path: Path, name: str, mode: int) -> None:
+    kept = os.umask(0o022)
+    try:
+        spec = JobSpec(name="a", site=SiteSpec(share="all"), launch=LaunchOptions(env={name: "xyzzy"}))
+        run = RunDirectory.create(tmp_path, spec, {"job.sh": f"export {name}=xyzzy\n"})
+        run.write_spec(spec)
+    finally:
+        os.umask(kept)
+    holding = [path for path in run.path.rglob("*") if path.is_file() and b"xyzzy" in path.read_bytes()]
+    assert {path.name: path.stat().st_mode & 0o777 for path in holding} == {"run.toml": mode, "job.sh": mode}

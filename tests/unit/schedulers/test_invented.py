@@ -1,9 +1,10 @@
-"""A queue is a class, a template, a row and fakes: one that nobody has goes all the way, the package untouched."""
+"""A queue is a class, a template, a row and fakes: one that nobody has goes all the way, and nothing else changes."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from hpcsynapse.runs.directory import RunDirectory
 
+PACKAGE = Path(__file__).parents[3] / "hpcsynapse"
 INVENTED = Path(__file__).parents[2] / "helpers" / "invented"
 LIMIT = 120.0
 
@@ -28,7 +30,12 @@ def place(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     state.mkdir()
     monkeypatch.setenv("FAKE_INVENTED_STATE", str(state))
     monkeypatch.setenv("PATH", f"{INVENTED / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(INVENTED))
+    package = shutil.copytree(PACKAGE, workdir / "own" / "hpcsynapse", ignore=shutil.ignore_patterns("__pycache__"))
+    (package.parent / "templates").symlink_to(PACKAGE.parent / "templates")
+    with (package / "spec" / "names.py").open("a") as names:
+        names.write('QUEUES["invented"] = Queue("invented_queue:Invented", "a queue for tests", ("INVQ_",))\n')
+    shutil.copy(INVENTED / "invented_queue.py", package.parent)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
     (workdir / "site.toml").write_text(
         f'[site]\nname = "nowhere"\ntemplate_dir = "{INVENTED / "templates"}"\n[queue]\nscheduler = "invented"\n'
     )

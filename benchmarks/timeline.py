@@ -23,11 +23,11 @@ def main() -> None:
         for rank in range(RANKS):
             with StepRecorder(folder, rank=rank, node_rank=rank // 8, host=f"n{rank // 8}") as recorder:
                 now = 1e9
-                for step, total in enumerate(0.1 * rng.lognormal(0, 0.1, STEPS)):
-                    recorder.write(step, 0, now, *[total / 6] * 5, total, 32, float(rng.random()))
+                for step, phases in enumerate(0.02 * rng.lognormal(0, 0.1, (STEPS, 5))):
+                    recorder.write(step, 0, now, *phases, total := phases.sum(), 32, float(rng.random()))
                     now += total
         began = time.perf_counter()
-        target = folder / "t.json.gz"
+        target = folder / "t.pftrace.gz"
         count = write_timeline(folder, target)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

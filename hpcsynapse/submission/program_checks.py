@@ -12,6 +12,7 @@ from pathlib import Path
 from hpcsynapse.findings import Finding
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.submission import launchers
+from hpcsynapse.submission.nested_launchers import nested_launcher
 from hpcsynapse.submission.resolve import has_module
 from hpcsynapse.submission.unstartable import beginning, is_job_file, mistaken_program
 from hpcsynapse.units import counted
@@ -138,7 +139,7 @@ def _data(spec: JobSpec) -> Iterator[Finding]:
 
 def _command(spec: JobSpec) -> Iterator[Finding]:
     """Look for the user's program and, behind an interpreter, for the script."""
-    if mistaken := list(mistaken_program(spec)):
+    if mistaken := [*mistaken_program(spec), *nested_launcher(spec)]:
         yield from mistaken
         return
     program, *arguments = spec.command

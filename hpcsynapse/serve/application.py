@@ -16,9 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from hpcsynapse.errors import HpcSynapseError, RunNotFoundError, SpecError
+from hpcsynapse.serve.downloads import response
+from hpcsynapse.serve.events import Streams
 from hpcsynapse.serve.guard import SESSION, Guard, Keys
 from hpcsynapse.serve.index import RunIndex
-from hpcsynapse.serve.routes import API, ROUTES, Route
+from hpcsynapse.serve.openapi import document
+from hpcsynapse.serve.routes import API, DOWNLOADS, ROUTES, Route
 from hpcsynapse.serve.schema import read_parameters, to_json
 
 MOST_BODY = 1 << 16  # bytes of a request
@@ -32,6 +35,11 @@ def application(index: RunIndex, keys: Keys) -> Guard:
     routes += [
         StarletteRoute(f"{API}{route.path}", partial(_answer, index, route), methods=["GET"]) for route in ROUTES
     ]
+    routes += [
+        StarletteRoute(f"{API}{route.path}", partial(_answer, index, route), methods=["GET"]) for route in DOWNLOADS
+    ]
+    routes.append(StarletteRoute(f"{API}events", Streams(index).answer, methods=["GET"]))
+    routes.append(StarletteRoute(f"{API}openapi.json", _described, methods=["GET"]))
     for name, (kind, content) in static_files().items():
         path = "/" if name == "index.html" else f"/{name}"
         routes.append(StarletteRoute(path, partial(_file, kind, content), methods=["GET"]))
@@ -53,6 +61,10 @@ def static_files() -> dict[str, tuple[str, bytes]]:
 
 async def _file(kind: str, content: bytes, request: Request) -> Response:
     return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+
+async def _described(request: Request) -> Response:
+    return Response(to_json(document()), media_type="application/json")
 
 
 async def _session(keys: Keys, request: Request) -> Response:
@@ -94,7 +106,10 @@ async def _answer(index: RunIndex, route: Route, request: Request) -> Response:
 
 def _called(index: RunIndex, route: Route, found: dict[str, Any], known: str) -> Response:
     try:
-        content = to_json(route.call(index, **found))
+        answer = route.call(index, **found)
+        if route in DOWNLOADS:
+            return response(answer)
+        content = to_json(answer)
     except RunNotFoundError as error:
         return failure(404, str(error))
     except SpecError as error:

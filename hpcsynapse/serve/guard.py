@@ -102,6 +102,7 @@ class Guard:
                 added = [pair for pair in _HEADERS if pair[0] not in own]
                 kept = [] if b"cache-control" in own else [(b"cache-control", b"no-store")]
                 message = {**message, "headers": [*message["headers"], *added, *kept]}
+            self.used = time.monotonic()  # also while a stream of events goes on
             await send(message)
 
         await self._application(scope, receive, send_with_headers)

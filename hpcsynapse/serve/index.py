@@ -141,10 +141,12 @@ class RunIndex:
             self._ask(open_runs, now)
             self._read(open_runs)
             unread = sorted((one for one in self._known.values() if one.row is None), key=lambda one: -one.created)
-            while unread and (whole or time.monotonic() - now < _READ_SECONDS):
+            while unread:
                 chunk, unread = unread[:_CHUNK], unread[_CHUNK:]
                 self._ask(chunk, now, new=True)
                 self._read(chunk)
+                if not whole and time.monotonic() - now > _READ_SECONDS:
+                    break
 
     def _list(self) -> None:
         found = dict(self._found())
@@ -183,6 +185,8 @@ class RunIndex:
 
     def _ask(self, runs: list[_Known], now: float, new: bool = False) -> None:
         """Ask the queues of these runs, all of them when it is time to, else those that were never asked for."""
+        if not runs:
+            return
         if now - self._asked >= QUEUE_SECONDS and not new:
             self._asked = time.monotonic()
             self._answers = ask_queues([one.run for one in runs])
@@ -191,6 +195,7 @@ class RunIndex:
         fresh = [one for one in runs if str(one.run.path) not in self._in_answers]
         if fresh and (new or now - self._asked_new >= _NEW_SECONDS):
             self._asked_new = time.monotonic()
+            self._asked = max(self._asked, self._asked_new - QUEUE_SECONDS + _NEW_SECONDS)
             for scheduler, answer in ask_queues([one.run for one in fresh]).items():
                 before = self._answers.get(scheduler, {})
                 both = isinstance(before, dict) and isinstance(answer, dict)

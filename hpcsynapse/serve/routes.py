@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from hpcsynapse.serve import detail, logs
+from hpcsynapse.serve import catalog, detail, downloads, logs, reports, steps
 from hpcsynapse.serve.index import Row, RunIndex
 from hpcsynapse.serve.schema import Limits
 
@@ -59,4 +59,19 @@ ROUTES = (
     Route("placement", detail.placement),
     Route("logs", logs.logs),
     Route("log", logs.log),
+    Route("curve", steps.curve),
+    Route("steps", steps.heat_map),
+    Route("stragglers", reports.stragglers),
+    Route("report", reports.report),
+    Route("predictions", reports.predictions),
+    Route("compare", catalog.compare),
+    Route("studies", catalog.studies),
+    Route("store", catalog.store),
+    Route("sites", catalog.sites),
+    Route("templates", catalog.templates),
+)
+DOWNLOADS = (
+    Route("checkpoint", downloads.checkpoint),
+    Route("timeline", downloads.timeline),
+    Route("archive", downloads.archive),
 )

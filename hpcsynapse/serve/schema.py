@@ -106,6 +106,8 @@ def read_parameters(call: Callable[..., Any], given: Mapping[str, list[str]]) ->
 def _value(name: str, kind: Any, text: str) -> Any:
     if len(text) > MAX_TEXT:
         raise SpecError(f"parameter {name} has more than {MAX_TEXT} characters")
+    if get_origin(kind) in (UnionType, Union):
+        kind = get_args(kind)[0]
     if get_origin(kind) is Annotated:
         base, limits = get_args(kind)[:2]
         if not (text.isascii() and text.isdigit()) or len(text) > 18 or not limits.least <= int(text) <= limits.most:

@@ -14,9 +14,9 @@ from web import Server
 from hpcsynapse.serve.application import application, static_files
 from hpcsynapse.serve.guard import Keys, refusal
 from hpcsynapse.serve.index import RunIndex
-from hpcsynapse.serve.routes import ROUTES
+from hpcsynapse.serve.openapi import document
 
-PATHS = [f"/api/v1/{route.path}" for route in ROUTES]
+PATHS = list(document()["paths"])
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"]
 
 

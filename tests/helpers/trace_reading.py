@@ -39,7 +39,7 @@ def read_perfetto(path: Path) -> dict[int, Track]:
     names: dict[int, dict[int, str]] = {}
     keys: dict[int, dict[int, str]] = {}
     default: dict[int, int] = {}
-    latest: dict[int, int] = {}
+    latest: dict[Any, int] = {}
     open_slices: dict[int, list[tuple[Any, ...]]] = {}
     for packet in packets(path):
         own = packet.trusted_packet_sequence_id
@@ -60,8 +60,9 @@ def read_perfetto(path: Path) -> dict[int, Track]:
         event, when = packet.track_event, packet.timestamp
         track_id = event.track_uuid or default[own]
         track = tracks[track_id]
-        assert when >= latest.get(track_id, 0), "times of a track go backwards"
-        latest[track_id] = when
+        place = (own, track_id) if own == 1 else own
+        assert (own == 1 and event.type == TrackEvent.TYPE_INSTANT) or when >= latest.get(place, 0), "backwards"
+        latest[place] = max(when, latest.get(place, 0))
         depth = open_slices.setdefault(track_id, [])
         if event.type == TrackEvent.TYPE_SLICE_BEGIN:
             name = names[own][event.name_iid] if event.name_iid else event.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import IO, Any
 
 from hpcsynapse.report.trace.events import Floats, Nanoseconds, Slices, Thread
@@ -48,6 +49,11 @@ class ChromeWriter:
             for phase in slices.drawn[index].nonzero()[0].tolist() if len(slices.phases) else ():
                 first, last = slices.bounds[index, phase : phase + 2].tolist()
                 self._slice(f'"{slices.phases[phase]}"', first, last, where)
+
+    def nested(self, thread: Thread, slices: Sequence[tuple[int, int, str]]) -> None:
+        """Write slices (begin, end, name), by begin, each within those around it, outer ones first."""
+        for begin, end, name in slices:
+            self._slice(json.dumps(name), begin, end, f'"pid":{thread.process},"tid":{thread.number}')
 
     def instant(self, thread: Thread, name: str, when: int, everywhere: bool = False) -> None:
         """Mark a point in time on a thread, or across all of them."""

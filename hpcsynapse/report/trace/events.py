@@ -56,6 +56,9 @@ class TraceWriter(Protocol):
     def slices(self, thread: Thread, slices: Slices) -> None:
         """Write slices, with their phases within them."""
 
+    def nested(self, thread: Thread, slices: Sequence[tuple[int, int, str]]) -> None:
+        """Write slices (begin, end, name), by begin, each within those around it, outer ones first."""
+
     def instant(self, thread: Thread, name: str, when: int, everywhere: bool = False) -> None:
         """Mark a point in time on a thread, or across all of them."""
 

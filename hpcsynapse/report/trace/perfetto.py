@@ -2,12 +2,13 @@
 
 Every thread is a track and a sequence of packets of its own, whose first packet names the track and the texts that
 slices refer to by number. Packets of a sequence stand in the order of their times; at one time an end stands before a
-begin, and an inner end before an outer one.
+begin, and an inner end before an outer one. Marks and counters are in the first sequence, with the tracks they are on.
 """
 
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from typing import IO
 
 import numpy as np
@@ -35,7 +36,8 @@ class PerfettoWriter:
         self.count = 0
         self._width = protobuf.width_for(max(latest, 1))
         self._sequences: dict[Thread, int] = {}
-        self._processes: dict[int, int] = {}
+        self._processes: dict[int, int] = {}  # numbers of tracks
+        self._threads: dict[Thread, int] = {}
         self._tracks = 0
         self._last_sequence = 1
         clocks = [
@@ -52,7 +54,7 @@ class PerfettoWriter:
 
     def thread(self, thread: Thread) -> None:
         """Name a thread."""
-        track = self._new_track()
+        track = self._threads[thread] = self._new_track()
         self._last_sequence += 1
         sequence = self._sequences[thread] = self._last_sequence
         parent = protobuf.number(5, self._processes[thread.process])
@@ -72,11 +74,22 @@ class PerfettoWriter:
             self._file.write(block.packets().tobytes())
             self.count += block.count
 
+    def nested(self, thread: Thread, slices: Sequence[tuple[int, int, str]]) -> None:
+        """Write slices (begin, end, name), by begin, each within those around it, outer ones first."""
+        sequence, around = self._sequences[thread], list[int]()
+        for begin, end, name in slices:
+            while around and around[-1] <= begin:
+                self._event(sequence, around.pop(), protobuf.number(9, _END))
+            self._event(sequence, begin, protobuf.number(9, _BEGIN) + protobuf.text(23, name))
+            around.append(end)
+        while around:
+            self._event(sequence, around.pop(), protobuf.number(9, _END))
+        self.count += len(slices)
+
     def instant(self, thread: Thread, name: str, when: int, everywhere: bool = False) -> None:
         """Mark a point in time on a thread."""
-        event = protobuf.number(9, _INSTANT) + protobuf.text(23, name)
-        told = protobuf.number(8, when) + protobuf.single(11, event) + protobuf.number(13, _NEEDS)
-        self._packet(told, self._sequences[thread])
+        event = protobuf.number(9, _INSTANT) + protobuf.number(11, self._threads[thread]) + protobuf.text(23, name)
+        self._packet(protobuf.number(8, when) + protobuf.single(11, event), sequence=1)
         self.count += 1
 
     def counter(self, process: int, name: str, unit: str, when: Nanoseconds, values: Floats) -> None:
@@ -99,6 +112,10 @@ class PerfettoWriter:
 
     def _describe(self, track: int, described: bytes) -> None:
         self._packet(protobuf.single(60, protobuf.number(1, track) + described), sequence=1)
+
+    def _event(self, sequence: int, when: int, event: bytes) -> None:
+        told = protobuf.number(8, when) + protobuf.single(11, event) + protobuf.number(13, _NEEDS)
+        self._packet(told, sequence)
 
     def _packet(self, told: bytes, sequence: int) -> None:
         self._file.write(protobuf.single(1, protobuf.number(10, sequence) + told))

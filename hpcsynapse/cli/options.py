@@ -26,6 +26,7 @@ _TITLES = {
     "exchange": "Exchange between ranks",
     "ps": "Parameter servers",
     "dual": "Dual nets",
+    "telemetry": "Telemetry",
 }
 
 
@@ -71,6 +72,7 @@ def json_option(text: str) -> Callable[[Function], Function]:
 
 # Of the options of no section, those that `--help` leaves to `--help-all`, or tells in a line of its own.
 _RARE = ("template_dir", "exclude_slow", "assignments", "name", "site", "runs", "help", "help_all", "help_on")
+_SAMPLE = "telemetry__sample"  # `--no-sample` is a value of it
 _BESIDE = {"study": "Lists and limits of a study"}  # titles of sections that are no part of a description
 
 
@@ -144,6 +146,9 @@ def description_options(function: Function, without: Collection[tuple[str, str]]
         for item in dataclasses.fields(SECTIONS[section]):
             if (section, item.name) not in without:
                 decorators.append(_option(section, item))
+    decorators.append(
+        click.option("--no-sample", _SAMPLE, flag_value=0.0, type=float, help="do not look at nodes' load")
+    )
     for decorate in reversed(decorators):
         function = decorate(function)
     return function

@@ -20,6 +20,7 @@ from hpcsynapse.job.devices import BY_NODE, granted_devices, is_rocm, own_device
 from hpcsynapse.job.discovery import RankIdentity, discover, rank_told
 from hpcsynapse.job.evidence import evidence_of_this_process, verify
 from hpcsynapse.job.program import Program, record_failure
+from hpcsynapse.job.sampler.start import Beside
 from hpcsynapse.recording import environment as recording
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import RunState
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
     identity = None
     try:
         identity = discover(os.environ, spec.resources, emulate=spec.launch.emulate)
-        _pin_and_prove(run, spec, identity, attempt)
+        granted = _pin_and_prove(run, spec, identity, attempt)
     except HpcSynapseError as error:
         rank = identity.rank if identity else rank_told(os.environ)
         print(f"hpcsynapse: rank {rank}: {error}", file=sys.stderr, flush=True)
@@ -60,7 +61,8 @@ def main(arguments: list[str]) -> int:
         watched=not spec.command,
         notice_every=max(_LOOK_SECONDS, identity.world_size / _LOOKS_A_SECOND),
     )
-    code = watched.execute(program, run.rank_log(identity.rank))
+    with Beside(run, spec, attempt, identity, granted):
+        code = watched.execute(program, run.rank_log(identity.rank))
     if not code and identity.rank == 0 and spec.command and not _has_stopped(run, attempt):
         _announce(run, RunState.FINISHED, attempt)
     return code
@@ -89,11 +91,15 @@ def _serve(run: RunDirectory, spec: JobSpec, program: list[str], attempt: str) -
         "cpus": sorted(os.sched_getaffinity(0)),
     }
     write_json(run.evidence(attempt) / f"ps-{index:05d}.json", evidence)
-    return Program(run, None, attempt, limit=spec.launch.wait_limit).execute(program, run.server_log(index))
+    with Beside(run, spec, attempt):
+        return Program(run, None, attempt, limit=spec.launch.wait_limit).execute(program, run.server_log(index))
 
 
-def _pin_and_prove(run: RunDirectory, spec: JobSpec, identity: RankIdentity, attempt: str) -> None:
-    """Give the rank its device and environment, write its evidence; rank 0 waits for all and judges them."""
+def _pin_and_prove(run: RunDirectory, spec: JobSpec, identity: RankIdentity, attempt: str) -> list[str]:
+    """Give the rank its device and environment, write its evidence; rank 0 waits for all and judges them.
+
+    Returns the devices that were granted on this node.
+    """
     gpus = 0 if spec.launch.emulate else spec.resources.gpus
     granted = granted_devices(os.environ, gpus, node=identity.node_rank)
     if not granted and spec.site.gpu_request == "none":  # a queue that counts no GPUs grants none
@@ -107,6 +113,7 @@ def _pin_and_prove(run: RunDirectory, spec: JobSpec, identity: RankIdentity, att
     write_json(run.evidence(attempt) / f"rank-{identity.rank:05d}.json", evidence)
     if identity.rank == 0:
         _gather(run, spec, attempt)
+    return granted
 
 
 def _set_environment(spec: JobSpec, identity: RankIdentity, granted: list[str], own: list[str], gpus: int) -> None:

@@ -16,6 +16,7 @@ from hpcsynapse.errors import HpcSynapseError
 TOOLS = {
     "rank": "hpcsynapse.job.rank:main",
     "node": "hpcsynapse.job.node:main",
+    "sampler": "hpcsynapse.job.sampler.watch:main",
     "local-launch": "hpcsynapse.job.local_launcher:main",
     "host-agent": "hpcsynapse.job.host_agent:main",
     "each-host": "hpcsynapse.job.each_host:main",

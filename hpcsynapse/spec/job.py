@@ -15,6 +15,7 @@ from hpcsynapse.spec.names import SERVED, THIS_MACHINE
 from hpcsynapse.spec.queue import QueueOptions
 from hpcsynapse.spec.resources import ResourceRequest
 from hpcsynapse.spec.site import SiteSpec
+from hpcsynapse.spec.telemetry import TelemetryOptions
 from hpcsynapse.spec.training import DualOptions, ExchangeOptions, ServerOptions, TrainSpec
 from hpcsynapse.units import counted
 
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type] = {
     "exchange": ExchangeOptions,
     "ps": ServerOptions,
     "dual": DualOptions,
+    "telemetry": TelemetryOptions,
     "site": SiteSpec,
 }
 
@@ -48,6 +50,7 @@ class JobSpec:
     exchange: ExchangeOptions = field(default_factory=ExchangeOptions)
     ps: ServerOptions = field(default_factory=ServerOptions)
     dual: DualOptions = field(default_factory=DualOptions)
+    telemetry: TelemetryOptions = field(default_factory=TelemetryOptions)
     site: SiteSpec = field(default_factory=SiteSpec)
 
     def __post_init__(self) -> None:

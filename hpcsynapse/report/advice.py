@@ -14,6 +14,10 @@ from hpcsynapse.report.why import step_times
 from hpcsynapse.runs.directory import RunDirectory
 
 EXPOSED = 0.10  # of a step
+_OWN_PROGRAMS = {  # by engine: what torch and Horovod offer a script of the user's own
+    "ddp": "gradients of 16 bits (DDP's bf16_compress_hook), accumulation under no_sync(), or a larger batch",
+    "horovod": "compression=hvd.Compression.fp16, backward_passes_per_step, or a larger batch",
+}
 _MAY_WAIT = ("single", "admm")  # whose ranks have nobody to wait for, or work of different kinds
 
 
@@ -42,7 +46,8 @@ def advice(point: Point, settings: str = "") -> str | None:
             f"{subject}: ranks wait {waiting:.0%} of the time for the slowest one, exchange takes {exchange:.0%}; "
             f"see which: hpcsynapse report stragglers {_typed(point)}"
         )
-    if exchange > EXPOSED and (options := _options(about.strategy, about.engine)):
+    options = _OWN_PROGRAMS.get(about.engine) if about.own_program else _options(about.strategy, about.engine)
+    if exchange > EXPOSED and options:
         return (
             f"{subject}: exchange that nothing hides takes {exchange:.0%} of the time, waiting for the slowest "
             f"rank {waiting:.0%}; try {options}"

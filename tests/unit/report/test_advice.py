@@ -79,6 +79,16 @@ def test_waiting_for_a_slow_rank_is_not_called_exchange(tmp_path: Path) -> None:
     assert found.endswith(f"hpcsynapse report stragglers {folder}") and "--compression" not in found
 
 
+@pytest.mark.parametrize(
+    ("engine", "words"), [("ddp", "bf16_compress_hook"), ("horovod", "hvd.Compression.fp16"), ("mpi", None)]
+)
+def test_a_program_of_the_users_own_is_not_told_of_options_that_it_has_not(
+    tmp_path: Path, engine: str, words: str | None
+) -> None:
+    found = advice(record(tmp_path / "run", 0.05, strategy="allreduce", engine=engine, recorded="auto"))
+    assert (found is None) if words is None else (found is not None and words in found and "--" not in found)
+
+
 def test_few_steps_are_not_enough_for_advice(tmp_path: Path) -> None:
     assert advice(record(tmp_path / "run", 0.05, steps=29, strategy="allreduce")) is None
 

@@ -24,7 +24,7 @@ _DIALECTS = click.Choice(DIALECTS)
 @click.option("--check", is_flag=True, help="only say what is wrong with FILE; exit code 2 when anything is")
 @click.option("--force", is_flag=True, help="convert in spite of errors, without the values that are wrong")
 def command(file: Path, target: str, source: str | None, out: Path | None, check: bool, force: bool) -> None:
-    """Convert a job file of LoadLeveler, of BSC's dialect or for sbatch to another of them.
+    """Convert a job file of Slurm, PBS, LSF, Grid Engine, LoadLeveler or BSC's dialect to another of them.
 
     The body is kept; directives, file name patterns and variables are mapped. What is odd, wrong or without a
     counterpart is listed on stderr by line. A LoadLeveler file of several steps becomes one file a step, named

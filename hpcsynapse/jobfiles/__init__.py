@@ -1,6 +1,13 @@
-"""Job files that people wrote, for LoadLeveler, BSC's dialect and sbatch: read with all their oddities, and converted.
+"""Job files that people wrote for one of six queues: read with all their oddities, and converted.
 
 `reader.read` gives a `JobFile`, `convert.convert` the same job in another dialect.
 """
 
-DIALECTS = ("slurm", "minotauro", "loadleveler")  # the first is written unless another is asked for
+DIALECTS = (
+    "slurm",
+    "pbs",
+    "lsf",
+    "gridengine",
+    "minotauro",
+    "loadleveler",
+)  # the first is written unless another is asked for

@@ -19,8 +19,9 @@ _NEARLY_SBATCH = re.compile(r"[ \t]*#[ \t]*S[A-Z]{4,6}[ \t]+-", re.IGNORECASE)
 # Lines that other queues obey (LSF, PBS and Torque, Grid Engine, OAR, Cobalt, Moab, Fujitsu's, Flux).
 # NEC's queue has lines that begin as those of PBS: options that PBS has not, and a limit of its own.
 _NQSV = re.compile(r"#PBS\s+(?:.*\s)?(?:-b\s*[0-9]|-T\s*[a-z]|-l\s*[^#]*\belapstim_req=)")
-_NEC = "NEC's NQSV (no line of PBS)"
+NEC = "NEC's NQSV (no line of PBS)"
 _FOREIGN = {
+    "#SBATCH": "Slurm",
     "#BSUB": "LSF",
     "#PBS": "PBS",
     "#$ -": "Grid Engine",
@@ -31,6 +32,8 @@ _FOREIGN = {
     "# flux:": "Flux",
     "#flux:": "Flux",
 }
+# Lines that a dialect's own reader takes, or says something of.
+_READ = {"pbs": ("#PBS",), "lsf": ("#BSUB",), "gridengine": ("#$ -",)}
 # A dash of typography where an option begins.
 _ODD_DASH = re.compile(r"(?:^|\s)([\u2010-\u2015\u2212])\w")
 # What the C library takes for blanks; a no-break space is none to sbatch.
@@ -154,13 +157,18 @@ def option_words(line: str) -> tuple[list[str], bool]:
     return ([*words, current] if started else words), cut
 
 
-def foreign_directives(lines: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield the lines that another queue than those read here would obey: number and name of the queue."""
+def foreign_directives(lines: list[str], dialect: str = SUBMIT) -> Iterator[tuple[int, str]]:
+    """Yield the lines that another queue than that of a dialect would obey: number and name of the queue."""
     of_nec = any(map(_NQSV.match, lines))
+    read = _READ.get(dialect, ("#SBATCH",))
     for number, line in enumerate(lines, 1):
         for prefix, queue in _FOREIGN.items():
-            if line.startswith(prefix):
-                yield number, _NEC if of_nec and queue == "PBS" else queue
+            if not line.startswith(prefix):
+                continue
+            if of_nec and queue == "PBS":
+                yield number, NEC
+            elif prefix not in read:
+                yield number, queue
 
 
 def odd_dashes(lines: list[str]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from functools import partial
 from hpcsynapse.findings import Finding, at_line
 from hpcsynapse.jobfiles.model import Request, Rule, Step
 from hpcsynapse.jobfiles.values import clock, count, from_macros, hms, memory, text, to_macros, token, yes_no
+from hpcsynapse.templating import keyword_value
 
 _FEATURE = re.compile(r'\(?\s*Feature\s*==\s*"([^"]*)"\s*\)?', re.IGNORECASE)
 _RESOURCE = re.compile(r"([A-Za-z]+)\s*\(\s*([^)]*?)\s*\)")
@@ -150,6 +151,7 @@ def check(step: Step) -> list[Finding]:
     _put_in_keywords(step)
     given = _SIZE_KEYWORDS & set(step.lines)
     line = max((step.lines[name].line for name in given), default=step.end)
+    step.request.copy_environment = bool(step.request.copy_environment)  # of itself LoadLeveler copies nothing
     complaints = []
     if not any(given == names for names, _ in _COMBINATIONS):
         valid = "; ".join(" + ".join(sorted(names)) for names, _ in _COMBINATIONS if names)
@@ -170,6 +172,11 @@ def _mail_events(request: Request, lost: list[tuple[str, str]]) -> str | None:
     if request.mail and not mail:
         lost.append(("mail", f"{','.join(request.mail)}: LoadLeveler takes one of {', '.join(_MAIL)}"))
     return mail
+
+
+def line(key: str, value: str) -> str:
+    """Return one statement; raises RenderError for a value that it cannot hold."""
+    return f"# @ {key} = {keyword_value(value, variables=key in (*_FILES, 'executable', 'arguments'))}"
 
 
 def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -212,10 +219,6 @@ def _limit(request: Request, lost: list[tuple[str, str]]) -> str | None:
     return hms(request.seconds) if request.seconds else None
 
 
-def _features(request: Request) -> list[str]:
-    return [*request.features, *([request.gpu_type] if request.gpu_type else [])]
-
-
 def _gpus(request: Request) -> str | None:
     """Return the field that asks for GPUs."""
     return next((name for name in ("gpus", "job_gpus", "task_gpus") if getattr(request, name)), None)
@@ -223,7 +226,7 @@ def _gpus(request: Request) -> str | None:
 
 def _needed_features(request: Request, lost: list[tuple[str, str]]) -> str | None:
     """Return the features that nodes must have; GPUs that are counted, and other resources, are lost."""
-    features = _features(request)
+    features = [*request.features, *([request.gpu_type] if request.gpu_type else [])]
     if gpus := _gpus(request):
         message = "LoadLeveler has no count of GPUs: " + (
             f"whole nodes with {' & '.join(features)} are asked for, however many those have"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from hpcsynapse.findings import Finding, at_line
 from hpcsynapse.jobfiles.model import Request, Rule, Step
 from hpcsynapse.jobfiles.values import clock, count, from_bsc, hms, memory, number, text, to_bsc, token, yes_no
+from hpcsynapse.templating import keyword_value
 
 # Node type -> cores and GPUs of a node.
 NODE_TYPES = {"k80": (16, 4), "m2090": (12, 2)}
@@ -68,6 +69,11 @@ def check(step: Step) -> list[Finding]:
         if per_node and (request.tasks_per_node or per_node == 1):
             request.nodes = -(-request.tasks // per_node)
     return complaints
+
+
+def line(key: str, value: str) -> str:
+    """Return one statement; raises RenderError for a value that it cannot hold."""
+    return f"# @ {key} = {keyword_value(value)}"
 
 
 def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

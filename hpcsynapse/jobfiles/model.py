@@ -25,7 +25,9 @@ class Request:
     Times are in seconds (0 is no limit), memory in MiB, file names have Slurm's patterns (%j, %x, %%), `features` is a
     list of properties that every node must have or one expression of the file's own, `mail` Slurm's events. GPUs are
     counted by node, for the whole job or by task, as the file does; `gpu_kinds` is there for several kinds,
-    `gpu_option` where GPUs of a node are not asked for by Slurm's --gres.
+    `gpu_option` where GPUs of a node are not asked for by Slurm's --gres. `own` are parts of statements that only their
+    own queue can say, (what, text) each; `home` is set where a job starts in the home directory, `joined` tells whether
+    errors go where the output goes.
     """
 
     name: str | None = None
@@ -67,6 +69,11 @@ class Request:
     export: str | None = None
     program: str | None = None
     arguments: str | None = None
+    account_option: str | None = None
+    shell: str | None = None
+    home: bool = False
+    joined: bool | None = None
+    own: tuple[tuple[str, str], ...] = ()
 
     @property
     def all_tasks(self) -> int | None:

@@ -1,20 +1,30 @@
-"""Reads job files of three dialects and says, by line and directive, what is wrong with them."""
+"""Reads job files of six dialects and says, by line and directive, what is wrong with them."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from operator import attrgetter
 from types import ModuleType
 
 from hpcsynapse.fields import nearest
 from hpcsynapse.findings import Finding, at_line, by_line
+from hpcsynapse.jobfiles import gridengine, loadleveler, lsf, minotauro, pbs, slurm
 from hpcsynapse.jobfiles import lines as text_lines
-from hpcsynapse.jobfiles import loadleveler, minotauro, slurm
 from hpcsynapse.jobfiles.model import Directive, JobFile, NoCounterpartError, Request, Step
 from hpcsynapse.jobfiles.sbatch_options import options
 
-DIALECTS: dict[str, ModuleType] = {"slurm": slurm, "minotauro": minotauro, "loadleveler": loadleveler}
+DIALECTS: dict[str, ModuleType] = {
+    "slurm": slurm,
+    "pbs": pbs,
+    "lsf": lsf,
+    "gridengine": gridengine,
+    "minotauro": minotauro,
+    "loadleveler": loadleveler,
+}
+# How lines begin that tell of a queue whose files hold options of its submit command.
+_OPTION_LINES = {"pbs": r"[ \t]*#PBS", "lsf": "#BSUB", "gridengine": r"#\$[ \t]*-[A-Za-z]"}
 _BSC_ONLY = {"gpus_per_node", "cpus_per_task", "features"}
 _QUEUE = re.compile(r"[ \t]*#[ \t]*@[ \t]*queue\b", re.IGNORECASE)
 _FIELDS = tuple(item.name for item in dataclasses.fields(Request) if item.name != "environment")
@@ -28,19 +38,27 @@ def read(data: bytes, dialect: str | None = None) -> JobFile:
     lines, complaints = text_lines.decode(data)
     told, dialect = dialect, dialect or detect(lines)
     complaints += _around(lines, dialect, told is not None)
-    steps, consumed = (_read_sbatch if dialect == "slurm" else _read_keywords)(lines, dialect, complaints)
+    steps, consumed = _reader(dialect)(lines, dialect, complaints)
     for step in steps:
         complaints += DIALECTS[dialect].check(step)
     body = [(number, line) for number, line in enumerate(lines, 1) if number not in consumed]
     return JobFile(dialect, steps, body, sorted(set(complaints), key=by_line))
 
 
+def _reader(dialect: str) -> Callable[[list[str], str, list[Finding]], tuple[list[Step], set[int]]]:
+    """Return what reads files of a dialect."""
+    if dialect in _OPTION_LINES:
+        return _read_options
+    return _read_sbatch if dialect == "slurm" else _read_keywords
+
+
 def _around(lines: list[str], dialect: str, told: bool) -> list[Finding]:
     """Return what is odd about a file apart from its own directives: first line, characters, another queue's lines."""
     complaints = [*text_lines.odd_dashes(lines)]
-    own = any(map(text_lines.is_directive_line, lines))
-    foreign = next(text_lines.foreign_directives(lines), None)
-    if foreign and (own or told):
+    is_own = getattr(DIALECTS[dialect], "is_directive", text_lines.is_directive_line)
+    own = any(map(is_own, lines))
+    foreign = next(text_lines.foreign_directives(lines, dialect), None)
+    if foreign and (own or told) and foreign[1] != text_lines.NEC:
         number, queue = foreign
         also = "; sbatch obeys #PBS and #BSUB lines too, unless --ignore-pbs is given" if dialect == "slurm" else ""
         complaints.append(at_line(number, "", "warning", f"is a directive of {queue}, which is not read here{also}"))
@@ -64,6 +82,9 @@ def detect(lines: list[str]) -> str:
     if "queue" in keys:
         return "loadleveler"
     sbatch = sum(line.startswith("#SBATCH") for line in lines)
+    if not keys and not sbatch:
+        others = {name: sum(bool(re.match(begin, line)) for line in lines) for name, begin in _OPTION_LINES.items()}
+        return max(others, key=lambda name: others[name]) if any(others.values()) else "slurm"
     return "minotauro" if keys and len(keys) >= sbatch else "slurm"
 
 
@@ -87,6 +108,18 @@ def _apply_options(step: Step, number: int, words: list[str], complaints: list[F
             _apply(step, directive, "slurm", complaints)
         else:
             step.without_meaning.append(directive)
+
+
+def _read_options(lines: list[str], dialect: str, complaints: list[Finding]) -> tuple[list[Step], set[int]]:
+    """Read the options of a queue's submit command; what no rule knows is kept as it is."""
+    step, consumed = Step(end=1), set[int]()
+    for directive, last in DIALECTS[dialect].directives(lines, complaints):
+        consumed.update(range(directive.line, last + 1))
+        if directive.key in DIALECTS[dialect].RULES:
+            _apply(step, directive, dialect, complaints)
+        elif directive.key:
+            step.without_meaning.append(directive)
+    return [step], consumed
 
 
 def _read_keywords(lines: list[str], dialect: str, complaints: list[Finding]) -> tuple[list[Step], set[int]]:
@@ -130,7 +163,7 @@ def _mixed(step: Step, lines: list[str], dialect: str, consumed: set[int], compl
 def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Finding]) -> None:
     """Put one statement into a step's request."""
     rules = DIALECTS[dialect].RULES
-    key = directive.key.partition(".")[0]
+    key = directive.key if dialect in _OPTION_LINES else directive.key.partition(".")[0]
     if key.startswith(_OF_A_CENTRE) and dialect == "loadleveler":
         message = f"is no keyword of {dialect} itself; a centre that has its own may know it"
         complaints.append(at_line(directive.line, directive.key, "warning", message))
@@ -142,7 +175,7 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Find
         complaints.append(at_line(directive.line, directive.key, level, message))
         return
     before = step.lines.get(directive.key)
-    adds = dialect == "slurm" and key in slurm.ADDING
+    adds = key in getattr(DIALECTS[dialect], "ADDING", ())
     if before and before.line > step.start and before.value != directive.value and not adds:
         message = f"was given in line {before.line} already; the later one counts"
         complaints.append(at_line(directive.line, directive.key, "warning", message))
@@ -151,9 +184,9 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Find
     if rule is None:
         step.without_meaning.append(directive)
         return
-    if not directive.value and dialect != "slurm":
+    if not directive.value and dialect in ("minotauro", "loadleveler"):
         return
-    earlier = _snapshot(step.request)
+    earlier, earlier_own = _snapshot(step.request), step.request.own
     try:
         odd = rule(step.request, directive.value)
     except NoCounterpartError:
@@ -166,3 +199,5 @@ def _apply(step: Step, directive: Directive, dialect: str, complaints: list[Find
         for name, before_it, value in zip(_FIELDS, earlier, _snapshot(step.request), strict=True):
             if before_it != value:
                 step.sources[name] = directive
+        for part in {*step.request.own} - {*earlier_own}:
+            step.sources[" ".join(part)] = directive

@@ -12,6 +12,7 @@ from hpcsynapse.jobfiles import gres
 from hpcsynapse.jobfiles.gres import Gres
 from hpcsynapse.jobfiles.model import NoCounterpartError, Request, Rule, Step
 from hpcsynapse.jobfiles.values import assign, count, hms
+from hpcsynapse.templating import directive_value
 
 _MEMORY = re.compile(r"\s*([0-9]{1,12})(?:([kmgt])b?)?", re.IGNORECASE)
 _KIBIBYTES = {"k": 1, "m": 2**10, "g": 2**20, "t": 2**30}
@@ -211,6 +212,11 @@ def _gpu_options(request: Request) -> list[tuple[str, str | None]]:
     ]
 
 
+def line(key: str, value: str) -> str:
+    """Return one directive; raises RenderError for a value that it cannot hold."""
+    return f"#SBATCH --{key}={directive_value(value)}" if value else f"#SBATCH --{key}"
+
+
 def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Return the options of a request, and the fields that have no counterpart with the reason."""
     lost: list[tuple[str, str]] = []
@@ -220,6 +226,8 @@ def write(request: Request) -> tuple[list[tuple[str, str]], list[tuple[str, str]
         lost.append(("geometry", "uneven groups need --distribution=arbitrary and SLURM_HOSTFILE; dealt out evenly"))
     if request.task_memory is not None and size is None:
         lost.append(("task_memory", "memory of a task, and the tasks of a node are not known"))
+    if request.copy_environment is False and request.export is None:
+        lost.append(("export", "sbatch passes the whole environment on; --export=NONE keeps it from ranks as well"))
     tasks = request.all_tasks if request.geometry or not request.tasks_per_node else request.tasks
     workdir = None if request.workdir == "." else request.workdir
     values: list[tuple[str, object]] = [

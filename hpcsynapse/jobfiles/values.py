@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -146,16 +146,21 @@ def from_macros(value: str) -> str:
     return _MACRO.sub(replaced, value.replace("%", "%%"))
 
 
-def to_macros(value: str) -> str:
-    """Return a file name with LoadLeveler's variables for Slurm's patterns; raises ValueError for one it lacks."""
+def with_patterns(value: str, known: Mapping[str, str]) -> str:
+    """Return a file name with a queue's own patterns for Slurm's; raises ValueError for one that it lacks."""
 
     def replaced(match: re.Match[str]) -> str:
         pattern = f"%{match[0][-1]}"  # %5j is %j with five digits
-        if pattern not in _MACROS:
+        if pattern not in known:
             raise ValueError(f"{match[0]} has no counterpart")
-        return _MACROS[pattern]
+        return known[pattern]
 
     return re.sub(r"%\d*.", replaced, value)
+
+
+def to_macros(value: str) -> str:
+    """Return a file name with LoadLeveler's variables for Slurm's patterns; raises ValueError for one it lacks."""
+    return with_patterns(value, _MACROS)
 
 
 def from_bsc(value: str) -> str:
@@ -165,11 +170,4 @@ def from_bsc(value: str) -> str:
 
 def to_bsc(value: str, name: str) -> str:
     """Return a file name with the patterns that BSC's dialect knows, %j and %a; the job's name is written out."""
-
-    def replaced(match: re.Match[str]) -> str:
-        known = {"%j": "%j", "%J": "%j", "%A": "%j", "%a": "%a", "%x": name, "%%": "%"}
-        if match[0] not in known:
-            raise ValueError(f"{match[0]} has no counterpart")
-        return known[match[0]]
-
-    return re.sub(r"%.", replaced, value)
+    return with_patterns(value, {"%j": "%j", "%J": "%j", "%A": "%j", "%a": "%a", "%x": name, "%%": "%"})

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hpcsynapse.errors import PlacementError, SchedulerOutputError, SpecError
+from hpcsynapse.findings import Finding
+from hpcsynapse.jobfiles import reader
 from hpcsynapse.schedulers import pbs_answers as answers
 from hpcsynapse.schedulers.base import Ask, JobStatus, Scheduler, mail_letters
 from hpcsynapse.spec.job import JobSpec
@@ -146,6 +148,10 @@ class Pbs(Scheduler):
     def configured(self) -> bool:
         """Tell whether there is a configuration."""
         return bool(os.environ.get("PBS_CONF_FILE")) or Path("/etc/pbs.conf").exists()
+
+    def job_file_problems(self, text: str) -> list[Finding]:
+        """Return what qsub would refuse about options and resources: it has no way to ask it beforehand."""
+        return [Finding("error", "job file", str(one)) for one in reader.read(text.encode(), "pbs").errors]
 
     def describe_site(self, ask: Ask, partition: str = "") -> tuple[dict[str, Any], list[str]]:
         """Return the nodes that pbsnodes lists."""

@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 
 from hpcsynapse.cli.main import cli
 from hpcsynapse.jobfiles.convert import convert
-from hpcsynapse.jobfiles.reader import read
+from hpcsynapse.jobfiles.reader import DIALECTS, read
 
 DATA = Path(__file__).parents[2] / "data" / "jobfiles"
+GOLDEN = Path(__file__).parents[2] / "golden" / "convert"
 
 
 def run(*arguments: str | Path) -> Result:
@@ -65,13 +66,49 @@ def test_steps_become_files_and_stay_steps() -> None:
     assert "# @ dependency = (prep == 0)\n" in both
 
 
-@pytest.mark.parametrize("target", ["slurm", "minotauro", "loadleveler"])
+@pytest.mark.parametrize("target", sorted(DIALECTS))
 @pytest.mark.parametrize("path", sorted(DATA.iterdir()), ids=lambda path: path.name)
 def test_every_result_is_good_bash_and_has_no_complaints_of_its_own(path: Path, target: str) -> None:
     for result in convert(read(path.read_bytes()), target):
         assert subprocess.run(["bash", "-n"], input=result.text, text=True, capture_output=True).stderr == ""
         again = read(result.text.encode(), target)
         assert not again.errors, result.text
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("chunks.pbs", "slurm"),
+        ("chunks.pbs", "pbs"),
+        ("chunks.pbs", "lsf"),
+        ("chunks.pbs", "loadleveler"),
+        ("old.torque.sh", "pbs"),
+        ("old.torque.sh", "gridengine"),
+        ("job-wide.pbs", "slurm"),
+        ("slots.lsf", "slurm"),
+        ("slots.lsf", "lsf"),
+        ("slots.lsf", "pbs"),
+        ("whole-nodes.lsf", "slurm"),
+        ("slots.sge.sh", "slurm"),
+        ("slots.sge.sh", "gridengine"),
+        ("slots.sge.sh", "pbs"),
+        ("units.sge.sh", "lsf"),
+        ("train.sh", "pbs"),
+        ("train.sh", "lsf"),
+        ("train.sh", "gridengine"),
+        ("parallel.ll", "pbs"),
+        ("thesis.cmd", "gridengine"),
+    ],
+)
+def test_whole_files_and_what_is_said_of_them(name: str, target: str, request: pytest.FixtureRequest) -> None:
+    """The result of a conversion, and behind it what is said on stderr, compared whole."""
+    done = run(DATA / name, "--to", target)
+    said = done.stderr.replace(f"{DATA}/{name}: ", "")
+    golden = GOLDEN / f"{name}-to-{target}.txt"
+    if request.config.getoption("--update-golden"):
+        golden.write_text(f"{done.stdout}\n{said}")
+    assert done.exit_code == 0
+    assert f"{done.stdout}\n{said}" == golden.read_text()
 
 
 def test_keywords_in_a_body_do_not_come_to_life() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,30 @@ REQUESTS = st.fixed_dictionaries({
 })  # fmt: skip  # a table
 
 
+# Keys under which a loss is said where a value does not fit into its directive.
+STATEMENTS = {"comment": {"-ac", "-Jd"}}
+# What a target writes elsewhere than in a directive, or in other units: `_equal` compares it.
+ELSEWHERE = {
+    "pbs": {"workdir", "environment"},
+    "lsf": {"environment"},
+    "gridengine": {"environment", "tasks_per_node", "cpus"},
+    "slurm": {"environment"},
+    "loadleveler": {"gpus"},  # asked for by feature
+    "minotauro": {"environment"},
+}
+
+
+def as_written(name: str, value: Any, fields: dict[str, Any], target: str) -> Any:
+    """The value of a field as the target says it."""
+    if name == "features":
+        return "&".join(value)
+    if name == "output" and target in ("minotauro", "pbs", "lsf"):
+        value = value.replace("%x", fields["name"])
+    if name == "output" and target in ("pbs", "lsf") and "workdir" in fields and not value.startswith("/"):
+        return f"{fields['workdir']}/{value}"
+    return value
+
+
 @given(REQUESTS, st.sampled_from(sorted(DIALECTS)), st.sampled_from(sorted(DIALECTS)))
 def test_what_is_converted_reads_back_except_for_what_was_said_to_be_lost(
     fields: dict[str, Any], source: str, target: str
@@ -105,29 +131,82 @@ def test_what_is_converted_reads_back_except_for_what_was_said_to_be_lost(
         setattr(start.steps[0].request, name, tuple(value) if name == "features" else value)
     done = convert(start, target)[0]
     back = read(done.text.encode(), target)
-    lost = {one.where for one in done.complaints}
-    names = {
-        "array": "array",
-        "reservation": "reservation",
-        "comment": "comment",
-        "gpus": "gpus",
-        "output": "output",
-        "mail": "mail",
-    }
+    request = back.steps[0].request
+    lost = {one.where for one in done.complaints} - {"nodes"}
     for name, value in fields.items():
-        if names.get(name) in lost or name == "environment":
+        if lost & {name, *STATEMENTS.get(name, ())} or name in ELSEWHERE[target]:
             continue
-        found = getattr(back.steps[0].request, name)
+        found = getattr(request, name)
         if name == "features":
-            found, value = "&".join(found), "&".join(value)
+            found = "&".join(found)
         if name == "exclusive" and target == "loadleveler":
             found = found or None
-        if name == "output" and target == "minotauro":
-            value = value.replace("%x", fields["name"])
-        if (name, target) in (("gpus", "loadleveler"), ("environment", "slurm")):
-            continue  # asked for by feature, written into the body
-        assert found == value, (name, done.text)
+        if name == "cpus" and target == "lsf":
+            found = found or 1
+        assert found == as_written(name, value, fields, target), (name, done.text)
+    if target == "gridengine":  # slots alone
+        assert (request.tasks_per_node or 0) * (request.cpus or 1) == fields["tasks_per_node"] * fields["cpus"]
+    if target == "pbs" and "workdir" in fields and source != "pbs":
+        assert f"cd {shlex.quote(fields['workdir'])} || exit 1" in done.text
     assert not [one for one in back.complaints if one.level == "error"], done.text
+
+
+HOSTILE = st.text(
+    st.sampled_from(list("ab7 \t\"'`$(){}[]<>|&;#!%\\:,=+*~^@/.\u00e9\u0192\u202e\x07\n\r")), min_size=1, max_size=12
+)
+TEXTS = (
+    "name",
+    "partition",
+    "account",
+    "qos",
+    "reservation",
+    "mail_user",
+    "comment",
+    "output",
+    "error",
+    "input",
+    "workdir",
+    "gpu_type",
+    "shell",
+    "dependency",
+    "array",
+    "export",
+)
+FIELDS = {**dict.fromkeys(TEXTS, HOSTILE), "features": st.tuples(HOSTILE), "environment": st.just({})}
+
+
+@given(
+    st.fixed_dictionaries({}, optional=FIELDS),
+    st.dictionaries(st.sampled_from("AB"), HOSTILE),
+    st.sampled_from(["pbs", "lsf", "gridengine"]),
+)
+def test_no_value_becomes_anything_but_itself(fields: dict[str, Any], values: dict[str, str], target: str) -> None:
+    start = read(b"#!/bin/bash\n#SBATCH --nodes=2 --ntasks-per-node=4 --gres=gpu:2\necho end\n")
+    for name, value in {**fields, "environment": values}.items():
+        setattr(start.steps[0].request, name, value)
+    done = convert(start, target)[0]
+    back = read(done.text.encode(), target)
+    request = back.steps[0].request
+    lost = {one.where for one in done.complaints}
+    assert not [one for one in back.complaints if one.level in ("error", "refused")], done.text
+    assert request.nodes == 2 and request.gpus == 2 and done.text.endswith("\necho end\n")
+    for name in ("partition", "account", "qos", "reservation", "mail_user", "comment"):
+        found = getattr(request, name)
+        assert found is None or found == fields[name], (name, done.text)
+        assert found is not None or name not in fields or any(one for one in lost), (name, done.text)
+    for number, line in back.body:
+        assert line.startswith(("#!", "cd ", "export ", "echo end")) or not line, (number, done.text)
+
+
+@pytest.mark.parametrize("target", ["pbs", "lsf", "gridengine"])
+def test_a_shell_reads_what_is_converted_as_it_was_meant(target: str, tmp_path: Path) -> None:
+    nasty = "a'b\"c`touch x`$(touch x)\\;#&|"
+    start = read(b"#!/bin/bash\n#SBATCH --nodes=1\nprintf '%s' \"$A\"\n")
+    start.steps[0].request.environment = {"A": nasty}
+    start.steps[0].request.workdir = str(tmp_path)
+    text = convert(start, target)[0].text
+    done = subprocess.run(["bash", "-c", text], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == (nasty, "") and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", sorted(DATA.iterdir()), ids=lambda path: path.name)

@@ -62,6 +62,11 @@ class RunDirectory:
         return self.path / "history.jsonl"
 
     @property
+    def starts(self) -> Path:
+        """When and where each start of the ranks began, how it ended and what followed, one JSON object a line."""
+        return self.path / "starts.jsonl"
+
+    @property
     def exit(self) -> Path:
         """Exit code and end time, written by the job script."""
         return self.path / "exit.json"
@@ -203,11 +208,9 @@ class RunDirectory:
             draft.mkdir(mode=0o700)
             for folder in ("timings", "checkpoints", "logs"):
                 (draft / folder).mkdir()
-            texts = {"run.toml": spec.to_toml(), **(files or {})}
-            for name, text in texts.items():
+            for name, text in {"run.toml": spec.to_toml(), **(files or {})}.items():
+                (draft / name).touch(0o600 if spec.launch.has_secrets else 0o666)
                 (draft / name).write_text(text, encoding="utf-8")
-                if spec.launch.has_secrets:  # whoever else may look into the directory
-                    (draft / name).chmod(0o600)
             cls(draft).append_history(RunState.CREATED)
             draft.chmod(MODES[spec.site.share])
             draft.rename(run.path)  # fails when somebody took the name meanwhile

@@ -13,6 +13,7 @@ from hpcsynapse.runs.find import runs_folder
 REPORTS = {
     "scaling": ("RUN...", "step time, speedup, efficiency: the default"),
     "why": ("RUN...", "where time went, in parts that add up"),
+    "lost": ("RUN...", "node-hours by use, and what each interruption cost"),
     "stragglers": ("RUN...", "which ranks were slow, and in what"),
     "hosts": ("[RUN...]", "which hosts were slow, else of the last 30 days"),
     "traffic": ("RUN...", "bytes that every node sent and received"),

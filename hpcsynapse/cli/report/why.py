@@ -36,11 +36,12 @@ def command(names: tuple[str, ...], runs: str | None, output: Output, **how: Any
 
 
 def _notes(point: Point) -> list[str]:
-    """Return who was slow, and of what runs nothing of the kind can be told."""
+    """Return who was slow, of what runs nothing of the kind can be told, and where the node-hours of runs went."""
+    from hpcsynapse.report.lost_work import sentence
     from hpcsynapse.report.stragglers import rank_times, without_phases
 
     found: list[str] = []
     for one in point.repeats:
         slow = [f"{rank.run}: {rank.sentence()}" for rank in rank_times(one.run) if rank.slow]
         found += without_phases(one.run) or slow
-    return found
+    return found + [told for one in point.repeats if (told := sentence(one.run.source))]

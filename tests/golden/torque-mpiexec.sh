@@ -40,6 +40,8 @@ fi
 export HPCSYNAPSE_RUN_DIR="$hpcs_run_dir"
 export HPCSYNAPSE_ATTEMPT="${PBS_JOBID%%[!0-9]*}.$(date +%s)"
 rm -f "$hpcs_run_dir/exit.json" "$hpcs_run_dir/status.json" "$hpcs_run_dir"/.exit.json.*  # of an earlier start
+printf '{"event": "allocated", "attempt": "%s", "time": %s, "hosts": "%s"}\n' "$HPCSYNAPSE_ATTEMPT" "$hpcs_started" \
+  "${hpcs_hosts//[[:space:]]/ }" 2> /dev/null >> "$hpcs_run_dir/starts.jsonl"
 # A stop that an earlier start of this job asked of itself before its time limit; a user's own stop stays.
 if grep -qs '^signal ' "$hpcs_run_dir/stop"; then rm -f "$hpcs_run_dir/stop"; fi
 
@@ -48,14 +50,17 @@ if grep -qs '^signal ' "$hpcs_run_dir/stop"; then rm -f "$hpcs_run_dir/stop"; fi
 hpcs_exit=$hpcs_run_dir/.exit.json.$$
 printf '%1000s\n' '' > "$hpcs_exit"
 finish() {
-  local code=$? PATH=$hpcs_path disk=
+  local code=$? PATH=$hpcs_path disk= now
+  now=$(date +%s.%N)
+  printf '{"event": "released", "attempt": "%s", "time": %s, "code": %d, "signal": "%s"}\n' \
+    "$HPCSYNAPSE_ATTEMPT" "$now" "$code" "${hpcs_caught:-}" 2> /dev/null >> "$hpcs_run_dir/starts.jsonl"
   if [ "$code" != 0 ]; then
     disk=$(export LC_ALL=C; { printf '%4096s' '' > "$hpcs_exit.disk"; } 2>&1)
     rm -f "$hpcs_exit.disk"
     disk=${disk##*: } disk=${disk//[^A-Za-z -]/}
   fi
   printf '{"exit_code": %d, "start": %s, "time": %s, "attempt": "%s", "signal": "%s", "disk": "%s"}\n' \
-    "$code" "$hpcs_started" "$(date +%s.%N)" "$HPCSYNAPSE_ATTEMPT" "${hpcs_caught:-}" "$disk" 1<> "$hpcs_exit" &&
+    "$code" "$hpcs_started" "$now" "$HPCSYNAPSE_ATTEMPT" "${hpcs_caught:-}" "$disk" 1<> "$hpcs_exit" &&
     mv "$hpcs_exit" "$hpcs_run_dir/exit.json"
   exit "$code"
 }

@@ -110,10 +110,16 @@ class History:
     def _write(self) -> None:
         for node in range(self.nodes):
             header = {
-                "format": FORMAT, "version": VERSION, "record_size": RECORD.size, "rank": node, "host": f"n{node}",
-                "world_size": self.nodes, "attempt": self.attempt, "started": self.begun + 0.1,
+                "format": FORMAT,
+                "version": VERSION,
+                "record_size": RECORD.size,
+                "rank": node,
+                "host": f"n{node}",
+                "world_size": self.nodes,
+                "attempt": self.attempt,
+                "started": self.begun + 0.1,
                 "fields": [[name, kind] for name, kind, _ in FIELDS],
-            }  # fmt: skip  # a header
+            }
             path = self.run.timings / f"rank-{node:05d}.{self.attempt}.steps"
             path.write_bytes(json.dumps(header).encode() + b"\n" + b"".join(self._records))
 

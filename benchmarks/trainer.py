@@ -1,89 +1,130 @@
-"""The built-in trainer's step against hand-written DDP and Horovod loops of the same model and data.
+"""The built-in trainer's tax: what its step costs beside a hand-written loop of the same model, data and engine.
 
-    python benchmarks/trainer.py [--worlds 4] [--rounds 6] [--steps 30] [--engine ddp] [--engine horovod]
+    python benchmarks/trainer.py [--engine none --engine ddp --engine horovod] [--width 16 ...] [--pairs 30]
 
-Every world of 2 ranks runs the programs in turns, a block of steps each, so that other work on the machine meets
-all alike; compared are best-decile step times of whole steps (data included, slowest rank). Ratio = hand-written
-time / trainer's time in one world; printed are median, smallest and largest over worlds. The control is the
-hand-written program against itself: what differs less than it does is noise. Writes benchmarks/results/trainer.json.
-The goal is a ratio of at least 0.98.
+Both loops live in one process (one in each of 2 ranks), and take turns in blocks of steps of about `--block` seconds,
+in random order, so that other work on the machine meets all alike. Both take their batches sample by sample from one
+torch data set: the hand-written loop through torch's DataLoader. Compared is the processor time of the whole process
+(all threads, all ranks), which other work lengthens far less than the clock; for every pair of blocks the difference
+and the ratio are taken. Printed are medians with 95 % intervals; the control is a second copy of the hand-written loop:
+what differs less than it does is noise. Writes benchmarks/results/trainer.json.
+
+Goals: at most 100 us of processor time a step and rank; a ratio of at least 0.99 from steps of 10 ms on.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import paired
 
 RESULTS = Path(__file__).parent / "results" / "trainer.json"
-BATCH, RANKS, WARMUP, GOAL = 32, 2, 5, 0.98
+BATCH, RANKS, WARMUP, FEATURES, SAMPLES = 32, 2, 20, 64, 4096
+WIDTHS = (16, 256, 768, 2048)
+ENGINES = ("none", "ddp", "horovod")
 
 
-def hand_written(engine: str, digits, device):
-    """Return a function that makes n steps as a careful user writes them and returns their times (s)."""
+def make_model(width: int):
+    """Return four linear layers; the width decides how long a step takes."""
     import torch
     from torch import nn
 
-    from hpcsynapse.trainer import models
-
     torch.manual_seed(0)
-    model = models.create("simple-cnn", {})
+    hidden = [layer for _ in range(3) for layer in (nn.Linear(width, width), nn.ReLU())]
+    return nn.Sequential(nn.Linear(FEATURES, width), nn.ReLU(), *hidden, nn.Linear(width, 10))
+
+
+def make_samples():
+    import torch
+    from torch.utils.data import TensorDataset
+
+    torch.manual_seed(1)
+    return TensorDataset(torch.randn(SAMPLES, FEATURES), torch.randint(10, (SAMPLES,)))
+
+
+def hand_written(engine, width: int, samples) -> Callable[[int], None]:
+    """Return a function that makes n steps as a careful user writes them."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader
+    from torch.utils.data.distributed import DistributedSampler
+
+    model = make_model(width)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    if engine == "ddp":
+    if engine.name == "ddp":
         model = nn.parallel.DistributedDataParallel(model)
-    else:
+    elif engine.name == "horovod":
         import horovod.torch as hvd
 
         optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
         hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-    rank = int(os.environ["RANK"])
-    order = np.random.default_rng(0).permutation(len(digits.train))
-    position = 0
+    sampler = DistributedSampler(samples, engine.size, engine.rank)
+    loader = DataLoader(samples, batch_size=BATCH, sampler=sampler, drop_last=True)
+    device = torch.device("cpu")
 
-    def steps(count: int) -> list[float]:
-        nonlocal position
-        times = []
+    def forever():
+        for epoch in itertools.count():
+            sampler.set_epoch(epoch)
+            yield from loader
+
+    batches = forever()
+
+    def steps(count: int) -> None:
         model.train()
-        for _ in range(count):
-            begin = time.perf_counter()
-            if position + BATCH * RANKS > len(order):
-                position = 0
-            chosen = order[position + rank : position + BATCH * RANKS : RANKS]
-            position += BATCH * RANKS
-            images, labels = digits.train.batch(chosen)
+        for inputs, targets in itertools.islice(batches, count):
+            inputs, targets = inputs.to(device), targets.to(device)
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(images.to(device)), labels.to(device))
+            loss = nn.functional.cross_entropy(model(inputs), targets)
             loss.backward()
             optimizer.step()
             loss.item()  # any user logs it
-            times.append(time.perf_counter() - begin)
-        return times
 
     return steps
 
 
-def built_in(engine, digits, device, folder: Path):
-    """Return a function that lets the trainer's own loop make n steps and returns their times (s)."""
+def gated(control: type) -> type:
+    """Return a Control that lets the loop, in a thread of its own, make `left` steps and then wait: it never leaves."""
+
+    class Gate(control):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments)
+            self.go, self.done, self.left = threading.Semaphore(0), threading.Semaphore(0), 0
+
+        def stop_after_step(self) -> bool:
+            stop = super().stop_after_step()
+            self.left -= 1
+            if not self.left:
+                self.done.release()
+                self.go.acquire()
+            return stop
+
+    return Gate
+
+
+def built_in(engine, width: int, samples, folder: Path) -> Callable[[int], None]:
+    """Return a function that lets the trainer's own loop make n steps."""
     import torch
 
     from hpcsynapse import timing
-    from hpcsynapse.runs import records
     from hpcsynapse.runs.directory import RunDirectory
     from hpcsynapse.spec.job import JobSpec
     from hpcsynapse.spec.training import TrainSpec
-    from hpcsynapse.trainer import models, optim, strategies
+    from hpcsynapse.trainer import optim, strategies
     from hpcsynapse.trainer.checkpoint import Checkpoints
     from hpcsynapse.trainer.clock import StepClock
     from hpcsynapse.trainer.control import Control
+    from hpcsynapse.trainer.data.base import Data, MapDataset
     from hpcsynapse.trainer.data.loader import BatchLoader
     from hpcsynapse.trainer.data.sharding import Shards
     from hpcsynapse.trainer.loop import Loop
@@ -92,166 +133,156 @@ def built_in(engine, digits, device, folder: Path):
     from hpcsynapse.trainer.traffic import Traffic
     from hpcsynapse.trainer.watchdog import Watchdog
 
-    torch.manual_seed(0)
-    model = models.create("simple-cnn", {})
-    run = RunDirectory(folder)
-    train = TrainSpec(batch=BATCH, validate_every=0, checkpoint_every=0, steps=10**6)
-    recorder = timing.StepRecorder(run.timings, rank=engine.rank)
-    clock, reporter = StepClock(recorder, Traffic(between_hosts=False)), Reporter(run, engine.rank == 0)
+    model, device, run = make_model(width), torch.device("cpu"), RunDirectory(folder)
+    train = TrainSpec(batch=BATCH, lr=0.02, validate_every=0, checkpoint_every=0, steps=10**8)
+    clock = StepClock(timing.StepRecorder(run.timings, rank=engine.rank), Traffic(between_hosts=False))
+    reporter, watchdog = Reporter(run, engine.rank == 0), Watchdog(300, "measuring")
     reporter.start()
-    watchdog = Watchdog(300, "measuring")
     watchdog.start()
-    strategy = strategies.strategy_class("allreduce")(engine, JobSpec(train=train), engine.identity)
+    gate = gated(Control)(engine, reporter)
+    name = "single" if engine.name == "none" else "allreduce"
+    strategy = strategies.strategy_class(name)(engine, JobSpec(train=train), engine.identity)
     strategy.prepare(model, optim.make_optimizer(train, model.parameters()), Objective(model), clock, None)
+    data = Data(train=MapDataset(samples))
     loop = Loop(
         train=train,
         strategy=strategy,
-        data=digits,
+        data=data,
         device=device,
         clock=clock,
-        loader=BatchLoader(digits.train, train, engine.rank, device),
-        shards=Shards(len(digits.train), BATCH, rank=engine.rank, ranks=RANKS, seed=0),
+        loader=BatchLoader(data.train, train, engine.rank, device),
+        shards=Shards(SAMPLES, BATCH, rank=engine.rank, ranks=engine.size, seed=0),
         checkpoints=Checkpoints(run.checkpoints, 1),
         reporter=reporter,
-        control=Control(engine, reporter),
+        control=gate,
         watchdog=watchdog,
         wait_limit=300,
     )
 
-    def steps(count: int) -> list[float]:
-        loop.total = loop.progress.step + count
-        first = loop.progress.step
+    def forever() -> None:
+        gate.go.acquire()
         loop.run()
-        clock.drain()
-        part = next(part for part in records.parts(run.timings) if part.header["rank"] == engine.rank)
-        steps = np.frombuffer(part.read(), dtype=[(name, kind) for name, kind, _ in timing.FIELDS])
-        steps = steps[(steps["flags"] & timing.PAUSE) == 0][first:]
-        # From one begin to the next, so that what the loop does between records is counted too.
-        starts = np.append(steps["start"], steps["start"][-1] + steps["total"][-1])
-        return [float(value) for value in np.diff(starts)]
+
+    threading.Thread(target=forever, daemon=True).start()
+
+    def steps(count: int) -> None:
+        watchdog.tick()
+        gate.left = count
+        gate.go.release()
+        gate.done.acquire()
 
     return steps
 
 
-def rank_main(engine_name: str, rounds: int, count: int, folder: Path) -> None:
-    """Measure on one rank; rank 0 prints the times as JSON."""
+def rank_main(options: argparse.Namespace) -> None:
+    """Measure on one rank; rank 0 writes processor and wall time of a step of all blocks, in seconds."""
     import torch
 
     from hpcsynapse.job.discovery import RankIdentity
-    from hpcsynapse.trainer import data, engines
+    from hpcsynapse.trainer import engines
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    device = torch.device("cpu")
-    engine = engines.create(engine_name, RankIdentity.from_environ(), device, 120, 120)
+    engine = engines.create(options.rank_of, RankIdentity.from_environ(), torch.device("cpu"), 120, 120)
     engine.start()
-    digits = data.load("digits", None, {})
-    programs = {
-        "hand": hand_written(engine_name, digits, device),
-        "trainer": built_in(engine, digits, device, folder),
-        "control": hand_written(engine_name, digits, device),
+    samples, width = make_samples(), options.width[0]
+    loops = {
+        "hand": hand_written(engine, width, samples),
+        "control": hand_written(engine, width, samples),
+        "trainer": built_in(engine, width, samples, options.folder),
     }
-    times: dict[str, list[list[float]]] = {name: [] for name in programs}
-    for _, steps in programs.items():
+    begin = time.perf_counter()
+    for steps in loops.values():
         steps(WARMUP)
-    for number in range(rounds):
-        for name in sorted(programs, reverse=bool(number % 2)):
-            engine.barrier()
-            times[name].append(engine.reduce(programs[name](count), "max"))
+    each = (time.perf_counter() - begin) / WARMUP / len(loops)
+    count = max(5, int(engine.reduce([options.block / each], "max")[0]))
+
+    def block(steps: Callable[[int], None]) -> tuple[float, float]:
+        engine.barrier()
+        cpu, wall = time.process_time(), time.perf_counter()
+        steps(count)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        cpus = engine.reduce([cpu if rank == engine.rank else 0.0 for rank in range(engine.size)], "max")
+        return sum(cpus) / engine.size / count, engine.reduce([wall], "max")[0] / count
+
+    programs = {name: lambda steps=steps: block(steps) for name, steps in loops.items()}
+    found = paired.in_turns(programs, options.pairs)
     if engine.rank == 0:
-        (folder / "times.json").write_text(json.dumps(times))
+        (options.folder / "found.json").write_text(json.dumps({"count": count, "blocks": found}))
     engine.close()
     sys.stdout.flush()
     os._exit(0)  # see hpcsynapse.trainer.run
 
 
-def measure(engine: str, rounds: int, count: int) -> dict[str, float]:
-    """Run one world and return the best-decile step time of each program (s)."""
+def measure(engine: str, width: int, options: argparse.Namespace) -> dict[str, object]:
+    """Run one world; return the costs of a step in each loop and what the trainer's costs beyond."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    ranks = 1 if engine == "none" else RANKS
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            __file__,
-            "--rank-of",
-            engine,
-            "--rounds",
-            str(rounds),
-            "--steps",
-            str(count),
-            "--folder",
-            folder,
-        ]
-        environment = {
+        command = [sys.executable, __file__, "--rank-of", engine, "--width", str(width), "--pairs", str(options.pairs)]
+        command += ["--block", str(options.block), "--folder", folder]
+        environ = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "WORLD_SIZE": str(RANKS),
+            "WORLD_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         }
-        if engine == "ddp":
-            ranks = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}) for rank in range(RANKS)]
-            codes = [rank.wait(900) for rank in ranks]
-            if any(codes):
-                sys.exit("a rank failed")
+        if engine == "horovod":
+            mpirun = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks)]
+            subprocess.run([*mpirun, *command], env=environ, check=True, timeout=1800)
         else:
-            mpirun = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(RANKS)]
-            subprocess.run([*mpirun, *command], env=environment, check=True, timeout=900)
-        times = json.loads((Path(folder) / "times.json").read_text())
-    return {name: float(np.quantile(np.concatenate(blocks), 0.1)) for name, blocks in times.items()}
-
-
-def summary(engine: str, worlds: list[dict[str, float]], rounds: int, count: int) -> dict[str, object]:
-    """Return best-decile times (median over worlds) and the ratios of all worlds."""
-    ratios = {name: sorted(world["hand"] / world[name] for world in worlds) for name in ("trainer", "control")}
+            started = [subprocess.Popen(command, env={**environ, "RANK": str(rank)}) for rank in range(ranks)]
+            if any(code for code in [process.wait(1800) for process in started]):
+                sys.exit("a rank failed")
+        found = json.loads((Path(folder) / "found.json").read_text())
+    cpu, wall = ({name: [pair[i] for pair in blocks] for name, blocks in found["blocks"].items()} for i in (0, 1))
     return {
         "engine": engine,
-        "ranks": RANKS,
-        "batch": BATCH,
-        "rounds": rounds,
-        "steps": count,
-        "ratios": ratios,
-        "best_decile_s": {name: float(np.median([world[name] for world in worlds])) for name in worlds[0]},
-        "ratio": float(np.median(ratios["trainer"])),
-        "control": float(np.median(ratios["control"])),
+        "ranks": ranks,
+        "width": width,
+        "steps_a_block": found["count"],
+        "hand_cpu_s": paired.median_interval(cpu["hand"]),
+        "hand_wall_s": paired.median_interval(wall["hand"]),
+        "tax_cpu_s": paired.difference(cpu["trainer"], cpu["hand"]),
+        "control_cpu_s": paired.difference(cpu["control"], cpu["hand"]),
+        "ratio_cpu": paired.ratio(cpu["hand"], cpu["trainer"]),
+        "ratio_wall": paired.ratio(wall["hand"], wall["trainer"]),
+        "control_ratio_cpu": paired.ratio(cpu["hand"], cpu["control"]),
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--worlds", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--engine", action="append", choices=("ddp", "horovod"))
+    parser.add_argument("--engine", action="append", choices=ENGINES)
+    parser.add_argument("--width", action="append", type=int)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--block", type=float, default=0.3, help="seconds of a block, about")
     parser.add_argument("--rank-of", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank_of:
         os.environ.setdefault("RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
-        rank_main(options.rank_of, options.rounds, options.steps, options.folder)
-    engines = options.engine or ("ddp", "horovod")
-    worlds: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
-    for _ in range(options.worlds):
-        for engine in engines:
-            worlds[engine].append(measure(engine, options.rounds, options.steps))
-    rows = [summary(engine, worlds[engine], options.rounds, options.steps) for engine in engines]
-    print(f"{'engine':10} {'hand-written':>13} {'trainer':>9}   ratio (worlds)         control (worlds)   [ms]")
-    for row in rows:
-        spans = [
-            f"{row[name]:.3f} ({row['ratios'][key][0]:.3f}-{row['ratios'][key][-1]:.3f})"
-            for name, key in (("ratio", "trainer"), ("control", "control"))
-        ]
-        best = row["best_decile_s"]
-        print(f"{row['engine']:10} {best['hand'] * 1e3:13.2f} {best['trainer'] * 1e3:9.2f}   {spans[0]:22} {spans[1]}")
+        rank_main(options)
+    print("engine    width   hand ms cpu   tax us cpu               control us              ratio cpu            wall")
+    rows = []
+    for engine, width in itertools.product(options.engine or ENGINES, options.width or WIDTHS):
+        row = measure(engine, width, options)
+        rows.append(row)
+        tax, control = (paired.shown(row[name], 1e6, 0) for name in ("tax_cpu_s", "control_cpu_s"))
+        ratios = "   ".join(paired.shown(row[name], 1, 3) for name in ("ratio_cpu", "ratio_wall"))
+        print(
+            f"{engine:9} {width:5} {row['hand_cpu_s']['median'] * 1e3:11.2f}   {tax:22} {control:22} {ratios}",
+            flush=True,
+        )
     import torch
 
-    about = {"python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(), "goal": GOAL}
-    RESULTS.parent.mkdir(exist_ok=True)
+    about = {**paired.about(), "torch": torch.__version__, "batch": BATCH, "pairs": options.pairs}
     RESULTS.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
-    print(f"written to {RESULTS}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.powerSGD_hook import PowerSGDSt
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.hooks import RemovableHandle
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.spec.training import ExchangeOptions
@@ -52,12 +53,15 @@ def bucket_size(size: int) -> float:
 
 
 class DdpAverager(Averager):
-    """DistributedDataParallel with a communication hook that notes when the last bucket is on its way.
+    """DistributedDataParallel, with a note of when the last bucket is on its way.
 
-    Buckets are all-reduced while backward computes the rest; gradients are views of the buckets, which saves the
-    copy back. Buffers are not broadcast in every forward: the loop averages them before it validates or saves, for
-    every engine alike. PowerSGD takes all gradients in one bucket (with several, gloo's threads wait for one another
-    in its callbacks) and begins after `options.synchronous_steps`; its error feedback is not kept in checkpoints.
+    What compresses is a communication hook in Python. Without one torch's own code sends the buckets (a hook that only
+    takes note costs 0.1 ms a bucket), and the gradient that comes last in a backward tells when: which one that is
+    shows in the first. Buckets are all-reduced while backward computes the rest; gradients are views of the buckets,
+    which saves the copy back. Buffers are not broadcast in every forward: the loop averages them before it validates
+    or saves, for every engine alike. PowerSGD takes all gradients in one bucket (with several, gloo's threads wait for
+    one another in its callbacks) and begins after `options.synchronous_steps`; its error feedback is not kept in
+    checkpoints.
     """
 
     def __init__(
@@ -77,21 +81,24 @@ class DdpAverager(Averager):
             bucket_cap_mb=_ONE_BUCKET if self._power else options.bucket_mb or bucket_size(size),
             **sync_buffers,
         )
-        wrapped.register_comm_hook(None, self._launch)
+        self._last: Tensor | None = None
+        self._hooks: list[tuple[nn.Parameter, RemovableHandle]] = []
+        if self._power is not None or self._half is not None:
+            wrapped.register_comm_hook(None, self._launch)
+        else:
+            self._hooks = [(one, one.register_post_accumulate_grad_hook(self._arrived)) for one in self.parameters]  # type: ignore[no-untyped-call]
         self.module = self._wrapped = wrapped
 
-    def _launch(self, _: Any, bucket: GradBucket) -> Future:
-        if self._power is not None:
-            future: Future = powerSGD_hook(self._power, bucket)
-        elif self._half is not None:
-            future = self._begin(pack(bucket.buffer(), self._ranks, self._half)).then(_into(bucket.buffer()))
-        else:
-            future = self._begin(bucket.buffer().mul_(1.0 / self._ranks)).then(_first)
-        self._launched = self.clock.stamp()
-        return future
+    def _arrived(self, parameter: Tensor) -> None:
+        self._launched, self._last = self.clock.stamp(), parameter
 
-    def _begin(self, buffer: Tensor) -> torch.futures.Future[list[Tensor]]:
-        future: torch.futures.Future[list[Tensor]] = dist.all_reduce(buffer, async_op=True).get_future()
+    def _launch(self, _: Any, bucket: GradBucket) -> Future:
+        if self._half is None:
+            future: Future = powerSGD_hook(self._power, bucket)  # type: ignore[arg-type]  # one of the two is there
+        else:
+            packed = pack(bucket.buffer(), self._ranks, self._half)
+            future = dist.all_reduce(packed, async_op=True).get_future().then(_into(bucket.buffer()))
+        self._launched = self.clock.stamp()
         return future
 
     def local(self) -> AbstractContextManager[None]:
@@ -103,16 +110,17 @@ class DdpAverager(Averager):
         self.clock.mark("backward", self._launched)
         self.clock.mark("communicate")
         self._launched = None
+        if len(self._hooks) > 1:  # after the first backward
+            for parameter, hook in self._hooks:
+                if parameter is not self._last:
+                    hook.remove()
+            self._hooks = []
 
 
 def _started(work: dist.Work | None) -> dist.Work:
     if work is None:  # of a process group that this rank does not belong to
         raise TrainError("engine ddp: this rank has no part in the process group")
     return work
-
-
-def _first(future: torch.futures.Future[list[Tensor]]) -> Tensor:
-    return future.value()[0]
 
 
 def _into(buffer: Tensor) -> Callable[[torch.futures.Future[list[Tensor]]], Tensor]:

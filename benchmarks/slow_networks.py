@@ -292,6 +292,7 @@ def accuracy(options: dict[str, Any], seed: int, epochs: int, digits, engine, id
     """Return the validation accuracy after a training; the rate falls tenfold after two thirds of it."""
     import torch
 
+    from hpcsynapse.spec.optimizer import Span
     from hpcsynapse.trainer import models
     from hpcsynapse.trainer.data.sharding import Shards
     from hpcsynapse.trainer.optim import Schedule
@@ -310,7 +311,8 @@ def accuracy(options: dict[str, Any], seed: int, epochs: int, digits, engine, id
     )
     torch.manual_seed(seed)
     model = models.create("resnet56", {"n": 1}, digits.shape, digits.classes)
-    strategy, schedule = started(spec, model, engine, identity, recorder), Schedule(spec.train, engine.size)
+    span = Span(shards.steps, shards.steps * epochs, batch * engine.size)
+    strategy, schedule = started(spec, model, engine, identity, recorder), Schedule(spec.train, engine.size, span)
     model.train()
     for step in range(shards.steps * epochs):
         schedule.apply(strategy.optimizer, step)

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from hpcsynapse.errors import SpecError
@@ -141,6 +142,10 @@ def coerce(name: str, annotation: Any, value: Any) -> Any:
         return {str(key): coerce(f"{name}.{key}", get_args(kind)[1], item) for key, item in value.items()}
     if kind is Any:
         return value
+    if origin is UnionType:
+        if type(value) in get_args(kind):
+            return value
+        raise SpecError(f"{name} = {shown(value)} must be {' or '.join(map(_wanted, get_args(kind)))}")
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1000:
         return float(value)
     if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):

@@ -82,6 +82,7 @@ class JobSpec:
         for conflict in chain(
             self.exchange.conflicts(train.strategy, train.engine),
             self.dual.conflicts(train.strategy, train.engine, world),
+            train.optimizer_conflicts(train.strategy),
             train.step_conflicts(train.strategy, self.exchange.compression, self.on_cpu),
         ):
             raise SpecError(conflict)

@@ -11,7 +11,7 @@ from hpcsynapse.fields import at_least, setting
 _SCALABLE = ("auto", "single", "allreduce", "allreduce-broadcast")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StepSettings:
     """How a step is computed; settings of `[train]`."""
 

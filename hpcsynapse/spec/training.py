@@ -12,6 +12,7 @@ from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
 from hpcsynapse.fields import at_least, setting
 from hpcsynapse.spec.names import COMPRESSIBLE, ENGINES, STRATEGIES
+from hpcsynapse.spec.optimizer import OptimizerSettings
 from hpcsynapse.spec.step import StepSettings
 from hpcsynapse.usercode.checks import is_folder
 
@@ -32,7 +33,7 @@ def _check_stage(name: str, value: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec(StepSettings):
+class TrainSpec(StepSettings, OptimizerSettings):
     """What the built-in trainer does; batch sizes are per rank, schedules count optimizer steps."""
 
     strategy: str = setting("auto", "how ranks work together [allreduce; single for one rank]", choices=STRATEGIES)
@@ -66,18 +67,6 @@ class TrainSpec(StepSettings):
     batch: int = setting(32, "samples a rank computes at once", check=at_least(1, 1_000_000))
     epochs: int = setting(20, "passes over the training data", check=at_least(1, 1_000_000))
     steps: int | None = setting(None, "end after this many steps, whatever the epochs", check=at_least(1, 10**9))
-    optimizer: str = setting("sgd", "update rule", choices=("sgd", "adam", "adadelta", "rmsprop"))
-    lr: float = setting(0.02, "learning rate", check=at_least(0, 1000))
-    momentum: float = setting(0.9, "momentum (sgd, rmsprop)", check=at_least(0, 1))
-    nesterov: bool = setting(False, "Nesterov momentum (sgd)")
-    weight_decay: float = setting(0.0, "weight decay", check=at_least(0, 10))
-    milestones: tuple[int, ...] = setting(
-        (), "step at which the rate is multiplied by gamma (repeatable)", option="milestone", check=at_least(1)
-    )
-    gamma: float = setting(0.1, "factor at each milestone", check=at_least(0, 1))
-    lr_scaling: str = setting("none", "linear: multiply the rate by the number of ranks", choices=("none", "linear"))
-    warmup_steps: int = setting(0, "steps over which the rate rises to its full value", check=at_least(0, 10**9))
-    clip_norm: float | None = setting(None, "largest norm of the gradient", check=at_least(1e-12))
     seed: int = setting(0, "seed of everything random", check=at_least(0, 2**31 - 1))
     validate_every: int = setting(1, "epochs between validations, 0 = never", check=at_least(0))
     validate_train: bool = setting(False, "validate on as many training samples too, evenly spaced: metrics train_NAME")
@@ -92,10 +81,7 @@ class TrainSpec(StepSettings):
 
     def __post_init__(self) -> None:
         fields.validate("train", self)
-        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise SpecError("train.nesterov needs train.optimizer = 'sgd' and train.momentum > 0")
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise SpecError(f"train.milestones = {list(self.milestones)} must rise")
+        self.check_optimizer()
 
     @property
     def samples_per_step(self) -> int:

@@ -17,6 +17,7 @@ from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.submission import commands, containers, launchers
 from hpcsynapse.submission.launchers import LAUNCHERS
 from hpcsynapse.submission.program_checks import check_program
+from hpcsynapse.submission.schedule_checks import check_schedule
 from hpcsynapse.units import counted, parse_walltime
 
 _NO_MODULE_COMMAND = 99
@@ -36,6 +37,7 @@ def run_checks(spec: JobSpec, runs: Path) -> Iterator[Finding]:
     yield from _site(spec)
     yield from _surroundings(spec)
     yield from check_program(spec)
+    yield from check_schedule(spec)
     yield from _launcher(spec)
     yield from _run_directory(spec, runs)
 

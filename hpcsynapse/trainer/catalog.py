@@ -14,6 +14,13 @@ class ModelEntry(Entry):
     source: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DataEntry(Entry):
+    """One row of the table of data sets, and how many training samples there are, where that is known beforehand."""
+
+    samples: int | None = None
+
+
 _MODELS = "hpcsynapse.trainer.models"
 MODELS: dict[str, ModelEntry] = {
     "simple-cnn": ModelEntry(
@@ -66,13 +73,18 @@ MODELS: dict[str, ModelEntry] = {
 SEQUENTIAL = ("dualnet",)  # those that strategy admm can cut in two
 
 _DATA = "hpcsynapse.trainer.data"
-DATA: dict[str, Entry] = {
-    "digits": Entry(f"{_DATA}.digits", "load", "1797 real digits that scikit-learn ships, enlarged to 28x28"),
-    "cluttered-digits": Entry(
-        f"{_DATA}.cluttered_digits", "load", "2874 of those digits turned, moved, covered in part and noisy"
+DATA: dict[str, DataEntry] = {
+    "digits": DataEntry(
+        f"{_DATA}.digits", "load", "1797 real digits that scikit-learn ships, enlarged to 28x28", samples=1437
     ),
-    "cifar10": Entry(f"{_DATA}.cifar10", "load", "CIFAR-10 on disk, binary or Python version"),
-    "mnist": Entry(f"{_DATA}.mnist", "load", "MNIST on disk, IDX files, gzip-compressed or not"),
-    "npy": Entry(f"{_DATA}.npy", "load", "memory-mapped inputs.npy and targets.npy"),
-    "synthetic": Entry(f"{_DATA}.synthetic", "load", "images of any shape, made from their number"),
+    "cluttered-digits": DataEntry(
+        f"{_DATA}.cluttered_digits",
+        "load",
+        "2874 of those digits turned, moved, covered in part and noisy",
+        samples=2874,
+    ),
+    "cifar10": DataEntry(f"{_DATA}.cifar10", "load", "CIFAR-10 on disk, binary or Python version", samples=50_000),
+    "mnist": DataEntry(f"{_DATA}.mnist", "load", "MNIST on disk, IDX files, gzip-compressed or not", samples=60_000),
+    "npy": DataEntry(f"{_DATA}.npy", "load", "memory-mapped inputs.npy and targets.npy"),
+    "synthetic": DataEntry(f"{_DATA}.synthetic", "load", "images of any shape, made from their number", samples=50_000),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from hpcsynapse.runs.states import RunState
+from hpcsynapse.spec.optimizer import Span
 from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
 from hpcsynapse.trainer.clock import StepClock
@@ -51,7 +52,10 @@ class Loop:
         self.rank, self.shares = self.strategy.world.rank, self.strategy.share[1]
         self.global_batch = self.train.samples_per_step * self.shares
         self.total = self.train.steps or self.train.epochs * self.shards.steps
-        self._schedule = Schedule(self.train, self.shares)
+        span = Span(self.shards.steps, self.total, self.global_batch, self.strategy.asynchronous_workers)
+        self._schedule = Schedule(self.train, self.shares, span)
+        if (beyond := span.beyond(self.train.milestones)) and self.rank == 0:
+            _log.warning("milestones %s lie beyond the run, which ends after %d updates", beyond, span.last)
         self._seeds = StepSeeds(self.train.seed, self.rank, self.device)
         self._saved = self._validated = -1
         self.metrics: dict[str, float] = {}

@@ -23,10 +23,13 @@ from torch.nn.functional import cross_entropy
 
 from hpcsynapse import timing
 from hpcsynapse.runs import records
+from hpcsynapse.spec.training import TrainSpec
+from hpcsynapse.trainer.optim import make_optimizer
 
 STEPS = 10
 SGD = {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4, "clip_norm": 1.8}
 PLAIN = {"lr": 0.02, "momentum": 0.0}
+LARS = {"optimizer": "lars", "lr": 20.0, "momentum": 0.9, "weight_decay": 0.01, "decay_norms": False}
 NORM = {"model": ["resnet56", {"n": 1}]}  # has buffers
 WORLDS = [("ddp", 2), ("ddp", 4), ("mpi", 2), ("mpi", 4), ("horovod", 2), ("horovod", 4)]
 REFUSED = [("horovod", "central"), ("horovod", "bf16")]  # on submission, see test_exchange_options.py
@@ -61,13 +64,17 @@ def cases(engine: str, ranks: int) -> list[dict[str, Any]]:
     found += [
         case("accumulated-broadcast", "allreduce-broadcast", {**SGD, "accumulate": 4}, broadcast_every=3),
         case("accumulated-local", "local-sgd", {**PLAIN, "accumulate": 2}, average_every=1),
+        case("layerwise", "allreduce", LARS),
         case("scaled", "allreduce", {**SGD, "precision": "fp16"}),
         case("saved-scaled", "allreduce", {**SGD, "precision": "fp16"}, {"save": 4}),
         case("resumed-scaled", "allreduce", {**SGD, "precision": "fp16"}, {"resume": "saved-scaled"}),
         case("half", "allreduce", {**SGD, "precision": "bf16", "accumulate": 2}),
     ]
     if engine != "horovod":
-        found += [case("accumulated-central", "central", {**SGD, "accumulate": 2})]
+        found += [
+            case("accumulated-central", "central", {**SGD, "accumulate": 2}),
+            case("layer-central", "central", LARS),
+        ]
     adam = {"optimizer": "adam", "lr": 0.001}
     found += [
         case("drifted", "allreduce", more={"drift": 2, **NORM}),
@@ -279,6 +286,32 @@ def test_accumulated_gradients_are_those_of_one_large_batch(worlds: Worlds, engi
     assert sum(world.sent("accumulated")) == pytest.approx(sum(world.sent("allreduce")), rel=0.02)  # not once a part
     if ranks == 2:
         assert distance(world.parameters("accumulated-local"), single(momentum=False)) < 1e-4
+
+
+@cache
+def single_layerwise() -> Tensor:
+    """Return the parameters of one process under LARS; the rule itself has tests of its own."""
+    replica = Replica(PLAIN)
+    replica.optimizer = make_optimizer(TrainSpec(**LARS), replica.model.parameters())
+    for step in range(STEPS):
+        replica.step(*lockstep_ranks.global_batch(step))
+    return replica.vector
+
+
+@pytest.mark.parametrize(
+    ("engine", "name"),
+    [
+        ("ddp", "layerwise"),
+        ("mpi", "layerwise"),
+        ("horovod", "layerwise"),
+        ("ddp", "layer-central"),
+        ("mpi", "layer-central"),
+    ],
+)
+def test_layerwise_rates_see_the_averaged_gradient(worlds: Worlds, engine: str, name: str) -> None:
+    world = worlds(engine, 2)
+    assert distance(world.parameters(name), single_layerwise()) < 1e-4
+    assert world.same(name) == [True] * STEPS
 
 
 @pytest.mark.parametrize("engine", ["ddp", "mpi", "horovod"])

@@ -49,12 +49,14 @@ def test_choices() -> None:
 
 def test_the_run_toml_is_a_valid_description(workdir: Path) -> None:
     from hpcsynapse.spec import settings
+    from hpcsynapse.submission.schedule_checks import check_schedule
 
     text = re.search(r"```toml\n(.*?)```", DESCRIBING, re.DOTALL)
     assert text is not None
     (workdir / "run.toml").write_text(text[1])
     spec = settings.load(workdir / "run.toml")
-    assert spec.resources.world_size == 16 and spec.train.milestones == (32000, 48000)
+    assert spec.resources.world_size == 16 and spec.train.milestones == ("80e", "120e")
+    assert not list(check_schedule(spec)), "the learning rate falls where it is said to"
 
 
 @pytest.mark.slow

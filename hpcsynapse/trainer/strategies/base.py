@@ -63,6 +63,11 @@ class Strategy(ABC):
         return self.world.rank, self.world.world_size
 
     @property
+    def asynchronous_workers(self) -> int:
+        """How many workers update one by one, each in its own time; 1 where ranks update together."""
+        return 1
+
+    @property
     def chief(self) -> bool:
         """Whether this rank reports, validates and saves for the run; may change while it goes on."""
         return self.engine.rank == 0

@@ -22,3 +22,8 @@ class Mixed(Served):
     def worker(self) -> tuple[int, int]:
         """Which node this is, of so many."""
         return self.world.node_rank, self.world.nodes
+
+    @property
+    def asynchronous_workers(self) -> int:
+        """The nodes."""
+        return self.world.nodes

@@ -10,3 +10,8 @@ class PsAsync(Served):
 
     A gradient whose server is lost before it answers is lost with it: the server may have applied a part already.
     """
+
+    @property
+    def asynchronous_workers(self) -> int:
+        """All of them."""
+        return self.world.world_size

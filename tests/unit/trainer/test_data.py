@@ -228,3 +228,8 @@ def test_augmentation_shifts_and_mirrors() -> None:
 
 def test_table_is_complete() -> None:
     assert set(data.DATA) == {"digits", "cluttered-digits", "cifar10", "mnist", "npy", "synthetic"}
+
+
+@pytest.mark.parametrize("name", ["digits", "cluttered-digits", "synthetic"])
+def test_the_table_knows_how_many_samples_there_are(name: str) -> None:
+    assert data.DATA[name].samples == len(data.load(name, None, {}).train)

@@ -15,12 +15,13 @@ def check_schedule(spec: JobSpec) -> Iterator[Finding]:
     span = None if spec.command or not train.milestones else _span(spec)
     if span is None:
         return
+    what = "updates of all workers" if span.workers > 1 else "steps"
     for point in span.beyond(train.milestones):
-        yield Finding("warning", "schedule", (
-            f"milestone {point} lies beyond the run, which ends after {span.last:g} "
-            f"{'updates of all workers' if span.workers > 1 else 'steps'}: the learning rate never falls there; "
-            f"write it in epochs, such as {max(1, train.epochs // 2)}e, or let the run be longer"
-        ))  # fmt: skip  # a long string
+        text = (
+            f"milestone {point} lies beyond the run, which ends after {span.last:g} {what}: the learning rate never "
+            f"falls there; write it in epochs, such as {max(1, train.epochs // 2)}e, or let the run be longer"
+        )
+        yield Finding("warning", "schedule", text)
 
 
 def _span(spec: JobSpec) -> Span | None:

@@ -25,6 +25,7 @@ VERBS = {
     "store": ("Run", "Keep models, loaders and data sets as folders with metadata."),
     "greasy": ("Run", "Build, check and run task lists inside an allocation."),
     "status": ("Watch", "Show state and progress of runs."),
+    "nodes": ("Watch", "Show the load of every node of a run."),
     "logs": ("Watch", "Show the log of the job or of a rank."),
     "stop": ("Watch", "Ask a run to finish its step, save and end."),
     "resume": ("Watch", "Queue an ended run once more, or what a study lacks."),

@@ -22,6 +22,7 @@ from hpcsynapse.runs.records import Part, parts
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.study.folder import has_finished
 from hpcsynapse.table import FRACTION, KEY, NUMBER, column, columns
+from hpcsynapse.timing import PAUSE, pause_flags
 
 _NO_WORD = "its job script left no word"
 _SIGNALS = {"TERM": "told to end", "TIMEOUT": "time limit reached", "PREEMPTED": "preempted"}
@@ -76,14 +77,21 @@ class _Start(NamedTuple):
     seconds: Floats
     lost_steps: int
     failure: dict[str, Any]
+    save_s: list[float]
+    restart_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class LostWork:
-    """What is known of a run: a row for all of it, and one for every interruption."""
+    """What is known of a run: a row for all of it, and one for every interruption.
+
+    `save_s` are the seconds of every checkpoint, `restart_s` those from each start to its first step.
+    """
 
     hours: NodeHours
     interruptions: list[Interruption]
+    save_s: list[float]
+    restart_s: list[float]
 
 
 def sentence(source: object) -> str:
@@ -129,7 +137,12 @@ def _of_run(run: RunDirectory) -> LostWork:
         exact=all(one.allocation.known for one in starts),
         **{part: float(seconds) / 3600 for part, seconds in zip(PARTS, total, strict=True)},
     )
-    return LostWork(hours, [_interruption(run, starts, index) for index in ended])
+    return LostWork(
+        hours,
+        [_interruption(run, starts, index) for index in ended],
+        save_s=[seconds for one in starts for seconds in one.save_s],
+        restart_s=[one.restart_s for one in starts],
+    )
 
 
 def _by_start(run: RunDirectory) -> dict[str, dict[str, list[Part]]]:
@@ -193,8 +206,9 @@ def _start(run: RunDirectory, one: Allocation, hosts: dict[str, list[Part]], kep
     seconds = sum(of_nodes, np.zeros(7)) + first * (used - len(of_nodes))
     seconds[WAITING] += max(0, len(one.hosts) - used) * (one.ended - one.begun)
     steps = [_records(part) for part in _first(hosts)] if hosts else []
-    again = {int(step) for its in steps for step in its["step"][(its["flags"] & 2) == 0] if step >= kept}
-    return _Start(one, seconds, len(again), failure)
+    again = {int(step) for its in steps for step in its["step"][(its["flags"] & PAUSE) == 0] if step >= kept}
+    saves = [float(total) for its in steps for total in its["total"][its["flags"] == pause_flags("checkpoint")]]
+    return _Start(one, seconds, len(again), failure, saves, float(first[RESTART]))
 
 
 def _interruption(run: RunDirectory, starts: list[_Start], index: int) -> Interruption:

@@ -37,7 +37,8 @@ def command(
 ) -> None:
     """Write all ranks, servers and nodes of a run as a trace: steps, phases, pauses, states, telemetry, first failure.
 
-    Open it in ui.perfetto.dev; for chrome://tracing write FILE.json. Times are those of each node's own clock.
+    Open it in ui.perfetto.dev; for chrome://tracing write FILE.json. The clocks of nodes are corrected where that is
+    possible, and it is said how well.
     """
     from hpcsynapse.report.loading import find_records
     from hpcsynapse.report.timeline import View, write_timeline
@@ -47,11 +48,14 @@ def command(
     source = find_records(runs_folder(runs), name)
     own = source.name if isinstance(source, RunDirectory) else source.resolve().name
     target = Path(output or f"{own}.pftrace.gz")
+    told = list[str]()
     try:
-        count = write_timeline(source, target, view)
+        count = write_timeline(source, target, view, tell=told.append)
     except OSError as error:
         raise SpecError(f"{target} cannot be written: {error.strerror or error}") from None
     click.echo(f"{target}: {count} events; open it in ui.perfetto.dev")
+    for text in told:
+        click.echo(f"times: {text}", err=True)
 
 
 def _steps(text: str | None) -> tuple[int, int] | None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcsynapse.errors import RecordError, SpecError
-from hpcsynapse.report.sums import Records
+from hpcsynapse.report.clocks import Clocks, clocks_of
+from hpcsynapse.report.sums import Floats, Records
 from hpcsynapse.report.trace.chrome import ChromeWriter
 from hpcsynapse.report.trace.counters import write_counters
 from hpcsynapse.report.trace.events import Thread, TraceWriter
@@ -25,6 +26,7 @@ from hpcsynapse.report.trace.steps import slices_of, thread_of, usable
 from hpcsynapse.report.trace.whole_run import begin_of_job, failure_of, write_run
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.records import Part, parts
+from hpcsynapse.runs.telemetry import Telemetry
 from hpcsynapse.timing import PHASES
 
 # Phases beyond which only slow steps have theirs: what viewers hold of each format.
@@ -56,25 +58,31 @@ def write_timeline(
     target: Path,
     view: View | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> int:
     """Write the trace of a run, or of a folder of step records, and return how many events it has.
 
-    The file is gzipped where its name ends in .gz, and appears only when it is whole; `progress` is told how many
-    ranks of how many are written. Raises SpecError for a name that ends otherwise than in ENDINGS and for merged files
-    that are no traces, RecordError when there are no records.
+    The file is gzipped where its name ends in .gz, and appears only when it is whole. `progress` is told how many ranks
+    of how many are written, and `tell` how the clocks of several hosts were brought together. Raises SpecError for a
+    name that ends otherwise than in ENDINGS and for merged files that are no traces, RecordError when there are no
+    records.
     """
     if not target.name.endswith(ENDINGS):
         raise SpecError(f"{target}: the name of a timeline ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     view = view or View()
     folder = source.timings if isinstance(source, RunDirectory) else source
     found = [one for one in parts(folder, role=None) if one.count and _is_wanted(one, view)]
-    first, last = _span(found, view)
+    clocks = clocks_of(folder, found)
+    first, last = _span(found, view, clocks)
     if math.isnan(first):
         raise RecordError(f"no step records in {folder}{' of these steps and ranks' if view != View() else ''}")
+    timeline = _Timeline(source, view, clocks, found, last)
     if isinstance(source, RunDirectory) and view.steps is None:
-        first = begin_of_job(source, first, lambda when: when)
-    with _writer(target, first, last) as writer:
-        _Timeline(writer, source, view, first, last).write(found, progress)
+        first = begin_of_job(source, first, timeline.of_first_rank)
+    with _writer(target, first, last, clocks.told(headers := [one.header for one in found], first, last)) as writer:
+        timeline.write(writer, first, progress)
+    if clocks.way != "one":
+        tell(clocks.told(headers, first, last))
     return writer.count
 
 
@@ -82,18 +90,19 @@ def _is_wanted(part: Part, view: View) -> bool:
     return view.ranks is None or part.header.get("role", "worker") != "worker" or part.header["rank"] in view.ranks
 
 
-def _span(found: Sequence[Part], view: View) -> tuple[float, float]:
+def _span(found: Sequence[Part], view: View, clocks: Clocks) -> tuple[float, float]:
     """Return the earliest start and the latest end of all records, Unix time."""
     first, last = math.inf, -math.inf
     for part in found:
         if len(records := view.of(part)):
-            first = min(first, float(records["start"].min()))
-            last = max(last, float((records["start"] + records["total"]).max()))
+            start = clocks.corrected(part.header, records["start"])
+            first = min(first, float(start.min()))
+            last = max(last, float((start + records["total"]).max()))
     return (first, last) if first < math.inf else (math.nan, math.nan)
 
 
 @contextmanager
-def _writer(target: Path, origin: float, latest: float) -> Iterator[TraceWriter]:
+def _writer(target: Path, origin: float, latest: float, clock: str) -> Iterator[TraceWriter]:
     """Yield what writes the trace; the file gets its name when all went well."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     packed = target.name.endswith(".gz")
@@ -101,7 +110,7 @@ def _writer(target: Path, origin: float, latest: float) -> Iterator[TraceWriter]
         writer: TraceWriter
         if ".json" in target.name:
             with gzip.open(temporary, "wt", 1) if packed else temporary.open("w") as text:
-                writer = ChromeWriter(text, {"origin": origin, "clock": "every node's own, not corrected"})
+                writer = ChromeWriter(text, {"origin": origin, "clock": clock})
                 yield writer
                 writer.finish()
         else:
@@ -115,46 +124,72 @@ def _writer(target: Path, origin: float, latest: float) -> Iterator[TraceWriter]
 
 
 class _Timeline:
-    """Writes all that is known of a run from `first` to `last`, Unix times."""
+    """All that is known of a run until `last` (Unix time, as all times of it by the clock of the trace)."""
 
-    def __init__(self, writer: TraceWriter, source: RunDirectory | Path, view: View, first: float, last: float) -> None:
-        self._writer, self._source, self._view, self._first, self._last = writer, source, view, first, last
+    def __init__(
+        self, source: RunDirectory | Path, view: View, clocks: Clocks, found: Sequence[Part], last: float
+    ) -> None:
+        self._source, self._view, self._clocks, self._found, self._last = source, view, clocks, found, last
         self._nodes, self._threads = set[int](), dict[Thread, int]()
+        newest = max(found, key=lambda one: one.header.get("started", 0.0)).header
+        self._attempt = str(newest.get("attempt", "0"))
+        firsts = (one.header for one in found if str(one.header.get("attempt", "0")) == self._attempt)
+        self._first_host = str(min(firsts, key=lambda one: one["rank"]).get("host", ""))
 
-    def write(self, found: Sequence[Part], progress: Callable[[int, int], None]) -> None:
-        """Write the steps of these parts, and what is around them."""
-        most = MOST_PHASES if isinstance(self._writer, ChromeWriter) else MOST_PHASES_OF_PERFETTO
-        count = sum(one.count if self._view.steps is None else len(self._view.of(one)) for one in found)
+    def of_first_rank(self, when: float) -> float:
+        """Return a time that rank 0's host wrote, by the clock of the trace."""
+        return self._clocks.corrected_time(self._attempt, self._first_host, when)
+
+    def write(self, writer: TraceWriter, first: float, progress: Callable[[int, int], None]) -> None:
+        """Write the steps, and what is around them, from `first` on."""
+        most = MOST_PHASES if isinstance(writer, ChromeWriter) else MOST_PHASES_OF_PERFETTO
+        count = sum(one.count if self._view.steps is None else len(self._view.of(one)) for one in self._found)
         everywhere = count * len(PHASES) <= most
-        for number, part in enumerate(found, 1):
-            self._write_part(part, everywhere)
-            progress(number, len(found))
+        for number, part in enumerate(self._found, 1):
+            self._write_part(writer, part, first, everywhere)
+            progress(number, len(self._found))
         if isinstance(self._source, RunDirectory):
-            write_run(self._writer, self._source, self._first, self._last, lambda when: when)
-            write_counters(
-                self._writer, self._source.telemetry, self._first, self._last, lambda _, times: times, self._nodes
-            )
-            self._mark_failure(self._source)
+            write_run(writer, self._source, first, self._last, self.of_first_rank)
+            self._write_counters(writer, self._source, first)
+            self._mark_failure(writer, self._source, first)
         for number, path in enumerate(self._view.merged):
-            title, rank, lanes = read_trace(path, self._first)
-            title = title if rank is None else f"{title}, rank {rank}"
-            write_trace(self._writer, FIRST_PROCESS + number, title, lanes, round((self._last - self._first) * 1e9))
+            self._merge(writer, path, FIRST_PROCESS + number, first)
 
-    def _write_part(self, part: Part, everywhere: bool) -> None:
-        thread = thread_of(part)
+    def _write_part(self, writer: TraceWriter, part: Part, first: float, everywhere: bool) -> None:
+        thread, records = thread_of(part), self._view.of(part)
+        start = self._clocks.corrected(part.header, records["start"])
         if thread.process not in self._nodes:
             self._nodes.add(thread.process)
-            self._writer.process(thread.process, f"node {thread.process} {part.header.get('host', '')}".strip())
+            node = f"node {thread.process} {part.header.get('host', '')}".strip()
+            writer.process(thread.process, node + self._clocks.remark(part.header, first, self._last))
         if thread not in self._threads:
             self._threads[thread] = part.header["rank"]
-            self._writer.thread(thread)
-        if len(records := self._view.of(part)):
-            self._writer.slices(thread, slices_of(records, records["start"] - self._first, everywhere))
+            writer.thread(thread)
+        if len(records):
+            writer.slices(thread, slices_of(records, start - first, everywhere))
 
-    def _mark_failure(self, run: RunDirectory) -> None:
+    def _write_counters(self, writer: TraceWriter, run: RunDirectory, first: float) -> None:
+        def correct(one: Telemetry, times: Floats) -> Floats:
+            return self._clocks.corrected(one.header, times)
+
+        write_counters(writer, run.telemetry, first, self._last, correct, self._nodes)
+
+    def _mark_failure(self, writer: TraceWriter, run: RunDirectory, first: float) -> None:
         """Mark what failed first, across all threads."""
         if not (failure := failure_of(run)):
             return
-        rank, when, _, text = failure
+        rank, when, host, text = failure
         where = next((thread for thread, of in self._threads.items() if of == rank), next(iter(self._threads)))
-        self._writer.instant(where, text, round(max(0.0, when - self._first) * 1e9), everywhere=True)
+        corrected = self._clocks.corrected_time(self._attempt, host, when)
+        writer.instant(where, text, round(max(0.0, corrected - first) * 1e9), everywhere=True)
+
+    def _merge(self, writer: TraceWriter, path: Path, process: int, first: float) -> None:
+        """Write a trace of another program, whose times are those of its rank's host (rank 0's where it tells none)."""
+        rank = (told := read_trace(path, first))[1]
+        header = next((one.header for one in self._found if one.header["rank"] == rank), None)
+        host = self._first_host if header is None else str(header.get("host", ""))
+        attempt = self._attempt if header is None else str(header.get("attempt", "0"))
+        ahead = first - self._clocks.corrected_time(attempt, host, first)
+        title, _, lanes = read_trace(path, first + ahead) if ahead else told
+        title = title if rank is None else f"{title}, rank {rank}"
+        write_trace(writer, process, title, lanes, round((self._last - first) * 1e9))

@@ -70,10 +70,11 @@ def read_perfetto(path: Path) -> dict[int, Track]:
                 keys[own][one.name_iid]: one.int_value if one.HasField("int_value") else one.double_value
                 for one in event.debug_annotations
             }
-            depth.append((name, when, told))
+            depth.append((name, when, told, len(track.slices)))
+            track.slices.append(())
         elif event.type == TrackEvent.TYPE_SLICE_END:
-            name, begin, told = depth.pop()
-            track.slices.append((name, begin, when, told))
+            name, begin, told, place = depth.pop()
+            track.slices[place] = (name, begin, when, told)
         elif event.type == TrackEvent.TYPE_INSTANT:
             track.marks.append((event.name, when))
         elif event.type == TrackEvent.TYPE_COUNTER:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hpcsynapse.report.describe import ASYNCHRONOUS
 from hpcsynapse.report.loading import DTYPE
+from hpcsynapse.report.offsets import offsets
 from hpcsynapse.report.sums import Floats, Records
 from hpcsynapse.runs.clocks import Measured, NodeClock, RunClocks, read_clocks
 from hpcsynapse.runs.records import Part
@@ -82,13 +83,6 @@ class Clocks:
 
     def _of(self, header: Mapping[str, Any]) -> NodeClock | None:
         return self.clocks.of(str(header.get("attempt", "0")), str(header.get("host", "")))
-
-
-def offsets(clock: NodeClock, times: Floats) -> Floats:
-    """Return what a clock is ahead (s) at every one of its times."""
-    first, last = float(times.min()), float(times.max())
-    knots = [first, *(one.time for one in clock.points if first < one.time < last), last]
-    return np.interp(times, knots, [clock.offset(knot) for knot in knots])
 
 
 def clocks_of(folder: Path, found: Sequence[Part]) -> Clocks:

@@ -19,8 +19,10 @@ from hpcsynapse.report.asynchronous import load_asynchronous
 from hpcsynapse.report.describe import RunDescription, describe
 from hpcsynapse.report.loaded import LoadedRun
 from hpcsynapse.report.lockstep import load_lockstep, of_sums
+from hpcsynapse.report.offsets import offsets
 from hpcsynapse.report.periods import Life, OwnTime, own_time
 from hpcsynapse.report.sums import Records
+from hpcsynapse.runs.clocks import RunClocks, read_clocks
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.records import Part, parts
 from hpcsynapse.study.folder import find_run
@@ -50,7 +52,7 @@ def load(source: RunDirectory | Path) -> LoadedRun:
     """
     about, by_rank = _open(source)
     starts = len({one.start for own in by_rank.values() for one in own})
-    with _Reader() as reader:
+    with _Reader(_clocks(source, by_rank)) as reader:
 
         def ranks() -> Iterator[tuple[int, OwnTime]]:
             return ((rank, reader.rank(own)) for rank, own in by_rank.items())
@@ -78,7 +80,7 @@ def each_rank(source: RunDirectory | Path) -> Iterator[tuple[dict[str, Any], Rec
 def each_time(source: RunDirectory | Path) -> Iterator[tuple[dict[str, Any], OwnTime]]:
     """Yield the newest description of every rank, and its steps with their periods; else as `each_rank`."""
     _, by_rank = _open(source)
-    with _Reader() as reader:
+    with _Reader(_clocks(source, by_rank)) as reader:
         for own in by_rank.values():
             yield own[-1].part.header, reader.rank(own)
 
@@ -115,6 +117,13 @@ def _open(source: RunDirectory | Path) -> tuple[RunDescription, dict[int, list[L
     return describe(name, [part.header for part in found], run), by_rank
 
 
+def _clocks(source: RunDirectory | Path, by_rank: dict[int, list[Life]]) -> RunClocks | None:
+    """Return the clocks that were measured, where the ranks were on several hosts."""
+    if len({one.part.header.get("host") for own in by_rank.values() for one in own}) < 2:
+        return None
+    return read_clocks(source.timings if isinstance(source, RunDirectory) else Path(str(source)))
+
+
 def _start_label(part: Part) -> str:
     return str(part.header.get("attempt", "0"))
 
@@ -139,9 +148,13 @@ def _alike(name: str, found: list[Part]) -> list[Part]:
 
 
 class _Reader:
-    """Reads parts into one buffer that is used again; keeps the last file open, as a merged one holds many parts."""
+    """Reads parts into one buffer that is used again; keeps the last file open, as a merged one holds many parts.
 
-    def __init__(self) -> None:
+    Starts are by the clock of the first node where `clocks` know that of the part's.
+    """
+
+    def __init__(self, clocks: RunClocks | None = None) -> None:
+        self._clocks = clocks or RunClocks({}, {})
         self._buffer = bytearray()
         self._path: Path | None = None
         self._descriptor = -1
@@ -166,7 +179,11 @@ class _Reader:
         view, done = memoryview(self._buffer)[:size], 0
         while done < size and (count := os.preadv(self._descriptor, [view[done:]], part.offset + done)):
             done += count
-        return np.frombuffer(self._buffer, DTYPE, done // DTYPE.itemsize)
+        records = np.frombuffer(self._buffer, DTYPE, done // DTYPE.itemsize)
+        clock = self._clocks.of(str(part.header.get("attempt", "0")), str(part.header.get("host", "")))
+        if clock is not None and clock.points and len(records):
+            records["start"] -= offsets(clock, records["start"])
+        return records
 
     def rank(self, own: Sequence[Life]) -> OwnTime:
         """Return the steps of one rank: of several starts of the job the newest counts for every step.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsynapse.files import read_json
+from hpcsynapse.runs.clocks import read_clocks
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.spec.names import SERVED
@@ -47,10 +48,18 @@ def first_failure(run: RunDirectory, attempt: str = "") -> dict[str, Any]:
     silent = [record for record in records if record.get("silent") is True]
     others = (record for record in records if not (_told_to_end(record) or _waited(record) or _lost_peer(run, record)))
     causes = silent or list(others)
-    first = min(causes, key=lambda record: record["time"]) if causes else _silent(folder, records)
+    first = _earliest(run, folder.name, causes) if causes else _silent(folder, records)
     first = first or min(records, key=lambda record: (_told_to_end(record), record["time"]))
     log = tail(run, first["rank"])
     return {**first, "reason": _reason(first, log), "by_itself": not _told_to_end(first), "log": log}
+
+
+def _earliest(run: RunDirectory, attempt: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of the earliest end, by one clock where those of the hosts were measured."""
+    if len({record["host"] for record in records}) < 2:
+        return min(records, key=lambda record: record["time"])
+    clocks = read_clocks(run.timings)
+    return min(records, key=lambda record: clocks.corrected(attempt, record["host"], record["time"]))
 
 
 def _reason(record: dict[str, Any], log: list[str]) -> str:

@@ -15,7 +15,7 @@ import socket
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcsynapse.job.sampler.cgroup import ControlGroup
 from hpcsynapse.job.sampler.gpus import Gpus
@@ -24,7 +24,11 @@ from hpcsynapse.job.sampler.network import Interfaces, Ports
 from hpcsynapse.job.sampler.processes import Processes
 from hpcsynapse.job.sampler.source import Source, Values
 from hpcsynapse.job.sampler.steps import Steps
+from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.telemetry import TelemetryWriter, file_name
+
+if TYPE_CHECKING:
+    from hpcsynapse.job.clock import ClockService
 
 _WRITE = 5.0  # seconds between writes
 _BUDGET = 0.003  # of a core
@@ -167,6 +171,17 @@ def _be_harmless() -> None:
     os.chdir("/")
 
 
+def _clock(plan: dict[str, Any]) -> ClockService | None:
+    """Begin to measure how far the node's clock is from the others'; one alone, or of servers alone, does not."""
+    if plan["nodes"] < 2 or not isinstance(plan["node_rank"], int):
+        return None
+    from hpcsynapse.job.clock import ClockService  # with OpenSSL, which a job of one node needs not
+
+    found = ClockService(RunDirectory(Path(plan["folder"]).parent), plan["attempt"], plan["node_rank"], plan["nodes"])
+    found.begin()
+    return found
+
+
 def main(arguments: list[str]) -> int:
     """Sample this node as the plan says."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # before there are threads
@@ -177,5 +192,8 @@ def main(arguments: list[str]) -> int:
         sampler = Sampler(plan, wrapper)
     except FileExistsError:
         return 0
+    clock = _clock(plan)
     sampler.run()
+    if clock is not None:
+        clock.finish()
     os._exit(0)  # whatever a thread waits for

@@ -8,10 +8,16 @@ from click.testing import CliRunner
 from trace_reading import read_chrome, read_perfetto
 
 from hpcsynapse.cli.main import cli
+from hpcsynapse.errors import RecordError
+from hpcsynapse.files import write_json
 from hpcsynapse.report.clocks import clocks_of
+from hpcsynapse.report.loading import load
 from hpcsynapse.report.timeline import write_timeline
 from hpcsynapse.runs.clocks import Measured, add_measured, begin_clock_file, clock_file
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.failure import first_failure
 from hpcsynapse.runs.records import parts
+from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.timing import StepRecorder
 
 CASES = 200
@@ -130,3 +136,28 @@ def test_on_one_host_there_is_nothing_to_correct(tmp_path) -> None:
     record(tmp_path, 1, T0, "n0")
     measure(tmp_path, 5.0)
     assert clocks_of(tmp_path, parts(tmp_path)).way == "one"
+
+
+def test_reports_count_samples_by_one_clock(tmp_path) -> None:
+    """Two asynchronous ranks that worked at the same time, one of them by a clock that is an hour ahead."""
+    for rank in range(2):
+        with StepRecorder(
+            tmp_path, rank=rank, world_size=2, node_rank=rank, host=f"n{rank}", strategy="ps-async", warmup=0
+        ) as recorder:
+            for step in range(200):
+                recorder.write(step, 0, T0 + rank * 3600 + step * 0.1, 0, 0, 0, 0, 0, 0.1, 8, 0.5)
+    with pytest.raises(RecordError, match="overlap"):
+        load(tmp_path)
+    measure(tmp_path, 3600.0)
+    assert load(tmp_path).rates.mean() == pytest.approx(160, rel=0.02)
+
+
+@pytest.mark.parametrize(("ahead", "first"), [(0.0, 0), (5.0, 1)])
+def test_what_failed_first_is_told_by_one_clock(tmp_path, ahead, first) -> None:
+    run = RunDirectory.create(tmp_path, JobSpec(name="run"))
+    run.evidence("0").mkdir(parents=True)
+    for rank, when in ((0, 10.0), (1, 12.0)):
+        told = {"rank": rank, "host": f"n{rank}", "code": 3, "reason": "exit code 3", "time": T0 + when}
+        write_json(run.failure("0", rank), told)
+    measure(run.timings, ahead)
+    assert first_failure(run)["rank"] == first

@@ -27,6 +27,7 @@ _TITLES = {
     "ps": "Parameter servers",
     "dual": "Dual nets",
     "telemetry": "Telemetry",
+    "survive": "Coming back",
 }
 
 

@@ -12,9 +12,10 @@ from hpcsynapse.runs.find import runs_folder
 @click.argument("name", metavar="RUN|STUDY")
 @click.option("-f", "--follow", is_flag=True, help="stay and show progress until it has ended")
 @click.option("--time", metavar="TIME", help="another time limit from now on: 2h, 90m, 1-00:00:00")
+@click.option("--exclude-failed", is_flag=True, help="leave out hosts that its earlier starts failed on twice")
 @json_option("print run, job id and directory as JSON")
 @runs_option
-def command(name: str, follow: bool, time: str | None, as_json: bool, runs: str | None) -> None:
+def command(name: str, follow: bool, time: str | None, exclude_failed: bool, as_json: bool, runs: str | None) -> None:
     """Queue a run that has ended once more, or make what a study lacks.
 
     \b
@@ -29,8 +30,10 @@ def command(name: str, follow: bool, time: str | None, as_json: bool, runs: str 
 
     folder = runs_folder(runs)
     if StudyDirectory.at(folder, name) is None:
-        finish(resubmit(find_run(folder, name), time), follow, as_json)
+        finish(resubmit(find_run(folder, name), time, exclude_failed), follow, as_json)
         return
+    if exclude_failed:
+        raise SpecError(f"--exclude-failed is for a run; {name} is a study")
     if time is not None:
         raise SpecError(f"--time is for a run; {name} is a study, whose runs have the time limit of its description")
     from hpcsynapse.cli.study import command as study

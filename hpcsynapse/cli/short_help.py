@@ -22,7 +22,7 @@ _GENERAL = (
     Row(
         ("--help-all", "--help-on"),
         "PART",
-        "all options, or those of a part:\nresources queue launch train exchange ps dual telemetry",
+        "all options, or those of a part:\nresources queue launch train exchange ps dual telemetry survive",
     ),
 )
 _LISTS = (

@@ -91,7 +91,7 @@ class Program:
         """Write a line between what the starts of a run have printed; the first needs none."""
         number, now = len(list(self.run.evidence("").iterdir())), time.strftime("%Y-%m-%d %H:%M:%S")
         if number > 1 or log.tell():  # an earlier start may have printed nothing
-            log.write(f"--- start {number}, job {self.attempt.rpartition('.')[0] or self.attempt}, {now}\n".encode())
+            log.write(f"--- start {number}, job {self._job}, {now}\n".encode())
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
         child = self._child
@@ -125,6 +125,12 @@ class Program:
                 print(f"hpcsynapse: {self._name}: {reason}; ending it", file=sys.stderr, flush=True)
                 self._end(child, told=self._above.gone)
                 return reason
+
+    @property
+    def _job(self) -> str:
+        """The job's id: a start is named by it, `.N` for a job that was queued again, `+N` for one more in the job."""
+        name = self.attempt.partition("+")[0]
+        return name.rpartition(".")[0] or name
 
     @property
     def _name(self) -> str:

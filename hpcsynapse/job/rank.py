@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     split = arguments.index("--")
     run = RunDirectory(Path(arguments[0]))
     program = arguments[split + 1 :]
-    spec = run.load_spec()
+    spec = _as_started(run.load_spec())
     attempt = os.environ.get("HPCSYNAPSE_ATTEMPT", "0")
     run.evidence(attempt).mkdir(parents=True, exist_ok=True)
     if os.environ.get("HPCSYNAPSE_ROLE") == "ps":
@@ -66,6 +66,12 @@ def main(arguments: list[str]) -> int:
     if not code and identity.rank == 0 and spec.command and not _has_stopped(run, attempt):
         _announce(run, RunState.FINISHED, attempt)
     return code
+
+
+def _as_started(spec: JobSpec) -> JobSpec:
+    """Return the description of this start, which may have fewer nodes than the run was submitted for."""
+    nodes = os.environ.get("HPCSYNAPSE_USED_NODES", "")
+    return spec.with_("resources", nodes=int(nodes)) if spec.survive.moves and nodes.isdecimal() else spec
 
 
 def _record(run: RunDirectory, spec: JobSpec, rank: int, attempt: str) -> None:

@@ -29,6 +29,7 @@ TOOLS = {
     "local-queue": "hpcsynapse.schedulers.local:main",
     "hosts-queue": "hpcsynapse.schedulers.hosts_commands:main",
     "hosts-keeper": "hpcsynapse.schedulers.hosts_keeper:main",
+    "recover": "hpcsynapse.submission.comeback:main",
     "greasy": "hpcsynapse.greasy.launch:main",
     "packed": "hpcsynapse.study.allocation:main",
     "train": "hpcsynapse.trainer.run:command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import tomllib
 import uuid
@@ -197,7 +198,6 @@ class RunDirectory:
         """
         if spec.name is None:
             raise SpecError("a run needs a name before its directory is made")
-        import shutil
 
         run = cls(runs / spec.name)
         draft = runs / f".new-{spec.name}-{uuid.uuid4().hex[:8]}"

@@ -134,20 +134,31 @@ def tail(run: RunDirectory, rank: int, lines: int = 20) -> list[str]:
         return []
 
 
-def main(arguments: list[str]) -> int:
-    """`RUN_DIR ATTEMPT CODE`: print the job's exit code: that of the first rank to fail, 0 only when rank 0 ended."""
-    path, attempt, code = arguments
-    run = RunDirectory(Path(path))
+def hosts_without_word(run: RunDirectory, attempt: str) -> set[str]:
+    """Return the hosts of a start of the job where a rank began of which no end is on record."""
+    folder = run.evidence(attempt)
+    told = {int(path.stem[8:]) for path in folder.glob("failure-*.json") if path.stem[8:].isdecimal()}
+    began = (read_json(path) or {} for path in folder.glob("rank-*.json"))
+    return {str(one.get("host")) for one in began if _is_rank(one.get("rank")) and one["rank"] not in told}
+
+
+def exit_code_of(run: RunDirectory, attempt: str, code: int) -> int:
+    """Return a start's exit code: that of the first rank to fail, 0 only when rank 0 has reached its end."""
     last = read_json(run.status) or {}
     ended = last.get("attempt") == attempt and last.get("state") in (RunState.FINISHED, RunState.STOPPED)
-    if code != "0" and ended and last.get("strategy") in SERVED:
+    if code and ended and last.get("strategy") in SERVED:
         print("hpcsynapse: the run reached its end although a worker or server was lost on the way", file=sys.stderr)
-        code = "0"
-    if code == "0":
+        code = 0
+    if code == 0:
         if not ended:
             print("hpcsynapse: the launcher reported success, but rank 0 did not reach its end", file=sys.stderr)
-        print(0 if ended else 1)
-        return 0
+        return 0 if ended else 1
     first = first_failure(run, attempt)
-    print(first["code"] if first.get("by_itself") and first["code"] else code)
+    return int(first["code"]) if first.get("by_itself") and first["code"] else code
+
+
+def main(arguments: list[str]) -> int:
+    """`RUN_DIR ATTEMPT CODE`: print the job's exit code, which is not the launcher's."""
+    path, attempt, code = arguments
+    print(exit_code_of(RunDirectory(Path(path)), attempt, int(code)))
     return 0

@@ -118,6 +118,12 @@ class Scheduler(ABC):
             section, _, setting = name.partition(".")
             if getattr(getattr(spec, section), setting) not in (None, (), ""):
                 raise SpecError(f"{name} has no counterpart under {self.name}; leave it out")
+        if spec.queue.exclude_failed and "queue.exclude" in self.lacks:
+            raise SpecError(f"queue.exclude_failed: {self.name} cannot be told to leave out hosts; leave it out")
+        if spec.survive.chain_until_done and "queue.signal" in self.lacks:
+            raise SpecError(f"survive.chain_until_done needs a signal before the time limit, which {self.name} lacks")
+        if spec.survive.spares and self.one_machine:
+            raise SpecError("survive.spares: this machine has no other nodes; leave it out")
         if (spec.queue.hosts or spec.queue.hosts_file) and not self.takes_hosts:
             raise SpecError(f"queue.hosts is a list for --scheduler hosts, but queue.scheduler = {self.name!r}")
         asked = re.split(r"[:@]", spec.queue.signal or "")
@@ -222,6 +228,14 @@ class Scheduler(ABC):
     @abstractmethod
     def cancel_command(self, job_id: str) -> list[str]:
         """Return the argv that asks the queue to end a job."""
+
+    def requeue_command(self, job_id: str) -> list[str] | None:
+        """Return the argv by which a job puts itself back into the queue, where there is one."""
+        return None
+
+    def probe_host_command(self, job_id: str, host: str) -> list[str] | None:
+        """Return the argv that succeeds where a host of this job can start a process, where that can be asked."""
+        return None
 
     def check_command(self, script: Path) -> list[str] | None:
         """Return the argv that validates a job file without submitting it, where the queue has one."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from hpcsynapse.errors import SchedulerOutputError
 from hpcsynapse.job import hostlist
-from hpcsynapse.schedulers import refusals, sacctmgr, sinfo
+from hpcsynapse.schedulers import refusals, sacctmgr, sinfo, srun
 from hpcsynapse.schedulers.base import ANYWHERE, Ask, FoundJob, JobStatus, QueueState, Scheduler
 from hpcsynapse.spec.job import JobSpec
 
@@ -169,6 +169,14 @@ class Slurm(Scheduler):
     def cancel_command(self, job_id: str) -> list[str]:
         """Return scancel."""
         return ["scancel", *_clusters([job_id]), _numbers([job_id])]
+
+    def requeue_command(self, job_id: str) -> list[str]:
+        """Return scontrol, which an owner may ask this too (scontrol(1), requeue)."""
+        return ["scontrol", *_clusters([job_id]), "requeue", _numbers([job_id])]
+
+    def probe_host_command(self, job_id: str, host: str) -> list[str]:
+        """Return a step of one process beside whatever else runs there."""
+        return srun.one_task(host, ["true"])
 
     def check_command(self, script: Path) -> list[str]:
         """Return `sbatch --test-only`, which answers on stderr."""

@@ -15,6 +15,7 @@ from hpcsynapse.spec.names import SERVED, THIS_MACHINE
 from hpcsynapse.spec.queue import QueueOptions
 from hpcsynapse.spec.resources import ResourceRequest
 from hpcsynapse.spec.site import SiteSpec
+from hpcsynapse.spec.survive import SurviveOptions
 from hpcsynapse.spec.telemetry import TelemetryOptions
 from hpcsynapse.spec.training import DualOptions, ExchangeOptions, ServerOptions, TrainSpec
 from hpcsynapse.units import counted
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type] = {
     "ps": ServerOptions,
     "dual": DualOptions,
     "telemetry": TelemetryOptions,
+    "survive": SurviveOptions,
     "site": SiteSpec,
 }
 
@@ -51,6 +53,7 @@ class JobSpec:
     ps: ServerOptions = field(default_factory=ServerOptions)
     dual: DualOptions = field(default_factory=DualOptions)
     telemetry: TelemetryOptions = field(default_factory=TelemetryOptions)
+    survive: SurviveOptions = field(default_factory=SurviveOptions)
     site: SiteSpec = field(default_factory=SiteSpec)
 
     def __post_init__(self) -> None:
@@ -70,6 +73,7 @@ class JobSpec:
                 raise SpecError(f"{section} = {getattr(self, section)!r} must be a {kind.__name__}")
         if not self.command:
             self._check_training()
+        self._check_survival()
         if self.launch.emulate and self.queue.scheduler not in ("auto", THIS_MACHINE):
             raise SpecError(f"launch.emulate runs on this machine, but queue.scheduler = {self.queue.scheduler!r}")
         if self.launch.container and self.queue.scheduler == THIS_MACHINE and self.launch.container_runtime == "pyxis":
@@ -114,6 +118,21 @@ class JobSpec:
         if needed is not None and needed > self.resources.world_size:
             raise SpecError(f"ps.needed = {needed} gradients, but there are {self.resources.world_size} workers")
 
+    def _check_survival(self) -> None:
+        survive, launcher, nodes = self.survive, self.launch.launcher, self.resources.nodes
+        if survive.moves and launcher not in ("auto", "srun"):
+            raise SpecError(f"survive.spares and survive.min_nodes need launcher srun, not {launcher!r}")
+        if survive.restart_limit and self.served:
+            raise SpecError("survive.restarts: parameter servers and their workers are started again by their nodes")
+        if survive.min_nodes and self.command:
+            raise SpecError(
+                "survive.min_nodes is for the built-in trainer: your own program has as many ranks as asked"
+            )
+        if survive.min_nodes and survive.min_nodes > nodes:
+            raise SpecError(f"survive.min_nodes = {survive.min_nodes}, but {counted(nodes, 'node')} are asked for")
+        if survive.min_nodes and self.train.strategy == "admm":
+            raise SpecError("survive.min_nodes: strategy admm has two ranks, never fewer")
+
     @property
     def label(self) -> str:
         """The strategy's name with those of its options that are not the defaults, as reports tell runs apart."""
@@ -137,8 +156,8 @@ class JobSpec:
 
     @property
     def allocated_nodes(self) -> int:
-        """Nodes that the queue is asked for: those of the ranks, and those of parameter servers alone."""
-        return self.resources.nodes + (self.ps.server_nodes if self.served else 0)
+        """Nodes that the queue is asked for: those of the ranks, of parameter servers alone, and spare ones."""
+        return self.resources.nodes + (self.ps.server_nodes if self.served else 0) + self.survive.spares
 
     @property
     def threads(self) -> int:

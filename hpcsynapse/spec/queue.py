@@ -77,6 +77,9 @@ class QueueOptions:
     )
     requeue: bool | None = setting(None, "let the queue start the job again after a node failure")
     exclude: tuple[str, ...] = setting((), "host not to use, also node[1-3] (repeatable)", check=_check_hosts)
+    exclude_failed: bool = setting(
+        False, "when the run is queued again, leave out hosts that its earlier starts failed on twice"
+    )
     dependency: str | None = setting(None, "start after other jobs, e.g. afterok:123", check=word)
     hint: str | None = setting(None, "binding hint, e.g. nomultithread", check=word)
     hosts: tuple[str, ...] = setting(

@@ -25,7 +25,7 @@ _STARTED = ("OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK")
 # Set by hpcsynapse or a launcher for one rank; a job of its own must not see them.
 _RANK = frozenset({"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "MASTER_ADDR",
                    "MASTER_PORT", "TORCHELASTIC_RUN_ID", "HPCSYNAPSE_RUN_DIR", "HPCSYNAPSE_ATTEMPT",
-                   "HPCSYNAPSE_NODES"})  # fmt: skip  # a table
+                   "HPCSYNAPSE_NODES", "HPCSYNAPSE_USED_NODES"})  # fmt: skip  # a table
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,10 +73,14 @@ def _srun(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Scheduler) -
     needs_mpi = not spec.command and spec.train.engine in ("horovod", "mpi")
     kind = spec.site.srun_mpi or ("pmix" if needs_mpi else None)
     mpi = [f"--mpi={kind}"] if kind else []
+    where = [f"--nodes={resources.nodes}", f"--ntasks={resources.world_size}"]
+    if spec.survive.moves:  # on nodes that the job script names; the step before holds those that it lost for a while
+        tasks = Shell(f'--ntasks="$((HPCSYNAPSE_USED_NODES * {resources.local_size}))"')
+        nodes = (Shell('--nodes="$HPCSYNAPSE_USED_NODES"'), Shell('--nodelist="$hpcs_list"'))
+        where = [*nodes, tasks, "--no-kill", "--overlap"]
     return [
         "srun",
-        f"--nodes={resources.nodes}",
-        f"--ntasks={resources.world_size}",
+        *where,
         f"--ntasks-per-node={resources.local_size}",
         *_step_options(spec, run_dir, spec.resources.cpus),
         *mpi,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsynapse import __version__
+from hpcsynapse.errors import SpecError
 from hpcsynapse.job.supervise import GRACES
 from hpcsynapse.schedulers import create
 from hpcsynapse.schedulers.base import Scheduler
@@ -26,6 +27,8 @@ def render(spec: JobSpec, run_dir: Path, packed: bool = False) -> str:
     """
     scheduler = create(spec.queue.scheduler)
     scheduler.refuse(spec)
+    if packed and (spec.survive.moves or spec.survive.queues):
+        raise SpecError("survive: runs that share an allocation have no spare nodes and no job of their own")
     names = context(spec, run_dir, scheduler, packed)
     return fill(scheduler.template, spec.site.template_dir, **names)
 
@@ -75,6 +78,8 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler, packed: bool = F
         "hosts_line": tool("hosts", scheduler.name),
         "merge_line": tool("merge-records", str(run_dir / "timings")),
         "failure_line": tool("exit-code", str(run_dir)),
+        "recover_line": tool("recover", str(run_dir)),
+        "recovers": spec.survive.active,
         "stop_signal": stop_signal(spec),
         "signals_early": scheduler.signals_early,
         "end_signals": " ".join(scheduler.end_signals),
@@ -113,7 +118,9 @@ def stop_signal(spec: JobSpec) -> dict[str, Any] | None:
     if not text:
         return None
     prefix, _, rest = text.rpartition(":")
-    to_ranks = bool(spec.command) and "B" not in prefix and not LAUNCHERS[spec.launch.launcher].brings_signals
+    # A script that decides whether the run goes on has to know of the signal.
+    through = not LAUNCHERS[spec.launch.launcher].brings_signals or spec.survive.chain_until_done
+    to_ranks = bool(spec.command) and "B" not in prefix and through
     if "B" not in prefix and (not spec.command or to_ranks):
         prefix = "B" + prefix
     name, _, lead = rest.partition("@")

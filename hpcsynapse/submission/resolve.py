@@ -19,6 +19,8 @@ from hpcsynapse.submission.launchers import LAUNCHERS
 from hpcsynapse.usercode import store
 from hpcsynapse.usercode.checks import FOLDER_ARGUMENTS, is_folder, label
 
+_LEAD = 120  # seconds before the time limit
+
 
 def has_module(name: str) -> bool:
     """Tell whether this Python could import a module, without importing it."""
@@ -82,6 +84,8 @@ def resolve(spec: JobSpec, runs: Path) -> JobSpec:
     """Return the description with every `auto` decided and every default of the site filled in."""
     spec = with_queue(spec)
     spec = _resolve_training(_from_environment(create(spec.queue.scheduler).complete(spec)))
+    if spec.survive.chain_until_done and not spec.queue.signal:
+        spec = spec.with_("queue", signal=_signal_before_the_end(spec))
     if spec.launch.launcher == "auto":
         spec = spec.with_("launch", launcher=choose_launcher(spec))
     if spec.resources.ranks_per_node is None:
@@ -93,6 +97,13 @@ def resolve(spec: JobSpec, runs: Path) -> JobSpec:
         spec = spec.with_("site", template_dir=str(Path(spec.site.template_dir).expanduser().resolve()))
     changed = _absolute_paths(spec)
     return spec.with_("train", **changed) if changed else spec
+
+
+def _signal_before_the_end(spec: JobSpec) -> str:
+    """Return `--signal` for a run that goes on in another job: two minutes before the end, of short jobs a quarter."""
+    lead = min(_LEAD, int(spec.resources.walltime.total_seconds()) // 4)
+    ending = create(spec.queue.scheduler).end_signals
+    return f"{next(name for name in ('USR1', 'USR2', 'HUP') if name not in ending)}@{lead}"
 
 
 def _absolute_paths(spec: JobSpec) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,9 @@ from hpcsynapse.files import write_atomic
 from hpcsynapse.findings import Finding, require
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.find import runs_folder
+from hpcsynapse.runs.starts import note_resumed
 from hpcsynapse.runs.states import RESTARTABLE, RunState
+from hpcsynapse.runs.suspects import Suspect, suspects
 from hpcsynapse.schedulers import create
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.submission import checks, status
@@ -66,13 +70,19 @@ def submit_prepared(prepared: Prepared, after: str | None = None) -> Submission:
     return Submission(run, queued.job_ids[0], prepared.spec, notes(queued), prepared.findings)
 
 
-def resubmit(run: RunDirectory, time: str | None = None) -> Submission:
+def resubmit(run: RunDirectory, time: str | None = None, exclude_failed: bool = False) -> Submission:
     """Queue an ended run again in its own directory, where training continues from the newest checkpoint.
 
-    `time` is another time limit. Raises SpecError while the run goes on: two jobs would write the same files.
+    `time` is another time limit; `exclude_failed` leaves out hosts that its starts failed on twice. Raises
+    SpecError while the run goes on: two jobs would write the same files.
     """
-    spec = run.load_spec()
-    spec = spec if time is None else spec.with_("resources", time=time)
+    with alone(run):
+        return _resubmit(run, time, exclude_failed)
+
+
+@contextmanager
+def alone(run: RunDirectory) -> Iterator[None]:
+    """Keep every other command from queueing the run again meanwhile; raises SpecError when one is at it."""
     with run.run_toml.open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,10 +90,18 @@ def resubmit(run: RunDirectory, time: str | None = None) -> Submission:
             raise SpecError(f"run {run.name} is being queued again by another command at this moment") from None
         except OSError:  # a file system without locks
             pass
-        return _resubmit(run, spec, changed=time is not None)
+        yield
 
 
-def _resubmit(run: RunDirectory, spec: JobSpec, changed: bool) -> Submission:
+def write_job_file(run: RunDirectory, spec: JobSpec) -> None:
+    """Replace a run's job file by that of a changed description; raises CheckError or RenderError."""
+    text = render(spec, run.path)
+    require(checks.check_job_file(spec, text))
+    write_atomic(run.job_script(create(spec.queue.scheduler).job_file), text, private=spec.launch.has_secrets)
+
+
+def _resubmit(run: RunDirectory, time: str | None, exclude_failed: bool) -> Submission:
+    spec = run.load_spec()
     state = status.statuses([run])[0].state
     if fate_is_unknown(run):  # also of a run that was cancelled meanwhile
         raise SpecError(
@@ -95,18 +113,26 @@ def _resubmit(run: RunDirectory, spec: JobSpec, changed: bool) -> Submission:
     script = run.job_script(create(spec.queue.scheduler).job_file)
     if not script.is_file():
         raise SpecError(f"run {run.name} has no job file; submit its run.toml instead")
-    if changed:
-        text = render(spec, run.path)
-        require(checks.check_job_file(spec, text))
-        write_atomic(script, text, private=spec.launch.has_secrets)
+    if changed := time is not None:
+        spec = spec.with_("resources", time=time)
+    left_out = suspects(run) if exclude_failed or spec.queue.exclude_failed else []
+    if changed or left_out or spec.queue.exclude_failed:
+        write_job_file(run, leaving_out(spec, left_out))
     run.stop.unlink(missing_ok=True)
     run.exit.unlink(missing_ok=True)
     run.logs.mkdir(exist_ok=True)  # queues start no job whose log cannot be opened
     run.tell_start()
+    note_resumed(run)
     queued = enqueue([run], spec, script)
     if changed:  # now, since the file that is replaced is the lock
         run.write_spec(spec)
-    return Submission(run, queued.job_ids[0], spec, notes(queued))
+    said = [f"leaves out {one.host}: {'; '.join(one.reasons)}" for one in left_out]
+    return Submission(run, queued.job_ids[0], spec, (*said, *notes(queued)))
+
+
+def leaving_out(spec: JobSpec, hosts: Iterable[Suspect]) -> JobSpec:
+    """Return a description that leaves out these hosts too; its run.toml stays, so that strikes may expire."""
+    return spec.with_("queue", exclude=tuple(dict.fromkeys((*spec.queue.exclude, *(one.host for one in hosts)))))
 
 
 def _not_ended(run: RunDirectory, state: RunState) -> str:

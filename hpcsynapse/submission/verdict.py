@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from hpcsynapse.files import write_problem
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.failure import first_failure
+from hpcsynapse.runs.starts import why_not_again
 from hpcsynapse.runs.states import FINAL_STATES, RunState
 from hpcsynapse.schedulers.base import JobStatus, QueueState
 from hpcsynapse.submission.cancel import cancel_requested
@@ -178,6 +179,7 @@ def _ended(facts: KnownRun) -> Verdict:
     if facts.signal in _TOLD_BY_THE_SCRIPT:
         native = facts.signal
     reason = _reason(native, "", failure) or f"the job script ended with exit code {code}; see logs/job.log"
+    reason = "; ".join(filter(None, (why_not_again(facts.run), reason)))
     disk = ended.get("disk")
     if isinstance(disk, str) and disk:  # the cause more often than not, and what kept the ranks from saying so
         reason = f"{reason}; its folder could not be written: {disk}"

@@ -89,8 +89,8 @@ def _is_rank(value: object) -> bool:
 
 def _folder(run: RunDirectory, attempt: str) -> Path | None:
     try:
-        if attempt and run.evidence(attempt).is_dir():
-            return run.evidence(attempt)
+        if attempt:  # a start of which no rank began has no folder, and another's failure is not its own
+            return run.evidence(attempt) if run.evidence(attempt).is_dir() else None
         folders = [path for path in run.evidence("").iterdir() if path.is_dir()]
     except OSError:
         return None

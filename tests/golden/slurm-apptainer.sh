@@ -68,7 +68,7 @@ export MASTER_PORT
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-srun --nodes=1 --ntasks=2 --ntasks-per-node=2 --kill-on-bad-exit=1 apptainer exec --nv --bind /scratch/runs/slurm-apptainer --bind /opt/hpcsynapse/lib --bind '/home/me/my project' --bind /scratch:/data --pwd '/home/me/my project' /images/torch.sif env PYTHONNOUSERSITE=1 python3 -E -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /work/wt/saving rank /scratch/runs/slurm-apptainer -- python3 train.py &
+srun --nodes=1 --ntasks=2 --ntasks-per-node=2 --kill-on-bad-exit=1 apptainer exec --nv --bind /scratch/runs/slurm-apptainer --bind /opt/hpcsynapse/lib --bind '/home/me/my project' --bind /scratch:/data --pwd '/home/me/my project' /images/torch.sif env PYTHONNOUSERSITE=1 python3 -E -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /opt/hpcsynapse/lib rank /scratch/runs/slurm-apptainer -- python3 train.py &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT

@@ -101,7 +101,7 @@ export MASTER_PORT
 
 hpcs_caught=
 # In the background, so that a signal is acted on at once and not after the ranks have ended.
-srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=3 --mpi=pmi2 python3 -E -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /work/wt/saving rank /scratch/runs/slurm-everything -- python train.py --data 'my data' '$HOME' &
+srun --nodes=2 --ntasks=8 --ntasks-per-node=4 --kill-on-bad-exit=1 --cpus-per-task=3 --mpi=pmi2 python3 -E -c 'import sys; sys.path[:] = filter(None, sys.path); sys.path.append(sys.argv.pop(1)); import runpy; runpy.run_module('"'"'hpcsynapse.job'"'"', None, '"'"'__main__'"'"', True)' /opt/hpcsynapse/lib rank /scratch/runs/slurm-everything -- python train.py --data 'my data' '$HOME' &
 hpcs_launcher=$!
 # Told to end, this launcher would kill the ranks before they have saved: their wrappers pass the signal on.
 trap 'hpcs_caught=TERM; echo TERM >> "$hpcs_run_dir/.signal.$HPCSYNAPSE_ATTEMPT"' TERM INT

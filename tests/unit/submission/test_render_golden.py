@@ -11,6 +11,7 @@ import pytest
 from job_scripts import directives
 
 from hpcsynapse.errors import RenderError, SpecError
+from hpcsynapse.job import search_path
 from hpcsynapse.spec import settings
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.site import shipped_sites
@@ -171,6 +172,7 @@ CASES: dict[str, dict[str, Any]] = {
 def fixed_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/opt/hpcsynapse/bin/python")
     monkeypatch.setattr(containers, "package_parent", lambda: Path("/opt/hpcsynapse/lib"))
+    monkeypatch.setattr(search_path, "package_parent", lambda: "/opt/hpcsynapse/lib")
 
 
 def rendered(case: str) -> str:

@@ -33,7 +33,7 @@ finish() {
   local code=$? PATH=$hpcs_path disk= now
   now=$(date +%s.%N)
   printf '{"event": "released", "attempt": "%s", "time": %s, "code": %d, "signal": "%s"}\n' \
-    "$HPCSYNAPSE_ATTEMPT" "$now" "$code" "${hpcs_caught:-}" 2> /dev/null >> "$hpcs_run_dir/starts.jsonl"
+    "${HPCSYNAPSE_ATTEMPT%+*}" "$now" "$code" "${hpcs_caught:-}" 2> /dev/null >> "$hpcs_run_dir/starts.jsonl"
   if [ "$code" != 0 ]; then
     disk=$(export LC_ALL=C; { printf '%4096s' '' > "$hpcs_exit.disk"; } 2>&1)
     rm -f "$hpcs_exit.disk"

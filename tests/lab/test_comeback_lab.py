@@ -120,7 +120,7 @@ def test_a_crash_loop_ends_with_an_exit_code_of_its_own(slurm_lab, user):
 def test_a_failure_is_queued_again_with_and_without_scontrol(slurm_lab, user, scontrol):
     user.script("once.py", "import os, pathlib, sys\nrun = pathlib.Path(os.environ['HPCSYNAPSE_RUN_DIR'])\n"
                 "(run / 'checkpoints' / 'mine').write_text('')\nbefore = run / 'before'\n"
-                "sys.exit(0 if before.exists() else before.touch() or 3)\n")  # fmt: skip
+                "sys.exit(0 if before.exists() else before.touch() or 3)\n")  # fmt: skip  # a program
     hidden = []
     if not scontrol:
         without = user.folder / "bin"

@@ -92,9 +92,15 @@ def end(run: RunDirectory, attempt: str, code: int, signal: str, hosts: Sequence
         ended.spec.survive, ended.spec.resources.nodes, starts, End(cause=cause, mark=mark, alive=alive)
     )
     note_end(
-        run, attempt, code=code, cause=cause, action=decision.action, reason=decision.reason, mark=mark,
+        run,
+        attempt,
+        code=code,
+        cause=cause,
+        action=decision.action,
+        reason=decision.reason,
+        mark=mark,
         lost=sorted(lost),
-    )  # fmt: skip  # a record
+    )
     return _follow(ended, decision, job, hosts, code)
 
 

@@ -82,8 +82,19 @@ def test_a_killed_rank_starts_again_in_its_job_and_ends_as_if_nothing_had_happen
 
 def test_a_lost_node_is_replaced_by_a_spare_one(slurm_lab, user):
     user.script("slow.py", SLOW_MODEL)
-    run = user.submit("--name", "spared", "--nodes", "2", "--spares", "1", *TRAIN, "--epochs", "999",
-                      "--set", "train.model_args.seconds=0.15")  # fmt: skip  # a command line
+    run = user.submit(
+        "--name",
+        "spared",
+        "--nodes",
+        "2",
+        "--spares",
+        "1",
+        *TRAIN,
+        "--epochs",
+        "999",
+        "--set",
+        "train.model_args.seconds=0.15",
+    )
     until_checkpoint(slurm_lab, run)
     hosts = [one["host"] for one in run.file("placement.json")["ranks"]]
     lost = int(hosts[1].removeprefix(slurm_lab.name))
@@ -107,8 +118,21 @@ def test_a_crash_loop_ends_with_an_exit_code_of_its_own(slurm_lab, user):
     user.script(
         "broken.py", SLOW_MODEL.replace("def forward(self, images):", "def forward(self, images):\n        1 / 0")
     )
-    run = user.submit("--name", "loop", "--nodes", "1", "--job-restarts", "1", "--requeues", "9", "--no-progress", "2",
-                      *TRAIN, "--model", "broken:Slow")  # fmt: skip  # a command line
+    run = user.submit(
+        "--name",
+        "loop",
+        "--nodes",
+        "1",
+        "--job-restarts",
+        "1",
+        "--requeues",
+        "9",
+        "--no-progress",
+        "2",
+        *TRAIN,
+        "--model",
+        "broken:Slow",
+    )
     status = user.wait(run, "FAILED", timeout=240)
     assert status["exit_code"] == 93
     assert re.match(
@@ -118,9 +142,12 @@ def test_a_crash_loop_ends_with_an_exit_code_of_its_own(slurm_lab, user):
 
 @pytest.mark.parametrize("scontrol", [True, False])
 def test_a_failure_is_queued_again_with_and_without_scontrol(slurm_lab, user, scontrol):
-    user.script("once.py", "import os, pathlib, sys\nrun = pathlib.Path(os.environ['HPCSYNAPSE_RUN_DIR'])\n"
-                "(run / 'checkpoints' / 'mine').write_text('')\nbefore = run / 'before'\n"
-                "sys.exit(0 if before.exists() else before.touch() or 3)\n")  # fmt: skip  # a program
+    user.script(
+        "once.py",
+        "import os, pathlib, sys\nrun = pathlib.Path(os.environ['HPCSYNAPSE_RUN_DIR'])\n"
+        "(run / 'checkpoints' / 'mine').write_text('')\nbefore = run / 'before'\n"
+        "sys.exit(0 if before.exists() else before.touch() or 3)\n",
+    )
     hidden = []
     if not scontrol:
         without = user.folder / "bin"

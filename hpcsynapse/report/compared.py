@@ -79,6 +79,9 @@ def _row(point: Point, baseline: Point, kind: str, names: Sequence[str]) -> Scal
         throughput=point.average("throughput"),
         throughput_low=rate_low,
         throughput_high=rate_high,
+        tokens_per_s=_times(point.average("throughput"), about.tokens_per_sample),
+        flops_per_step=_times(point.batch_per_rank, about.flops_per_sample),
+        flops_per_s=_times(point.average("throughput"), about.flops_per_sample),
         run_throughput=point.average("run_throughput"),
         pause_s=sum(one.pause_s for one in point.repeats) / len(point.repeats),
         speedup=speedup,
@@ -92,6 +95,10 @@ def _row(point: Point, baseline: Point, kind: str, names: Sequence[str]) -> Scal
         **staleness_of(point),
         flags=point.flags(baseline),
     )
+
+
+def _times(value: float | None, each: int | None) -> float | None:
+    return None if value is None or each is None else value * each
 
 
 def _plain(value: float) -> float:

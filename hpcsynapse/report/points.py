@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcsynapse.report.intervals import Estimate, of_repeats
 from hpcsynapse.report.reduced import FEW_STEPS, UNSTABLE, Measured
-from hpcsynapse.table import FRACTION, KEY, RATIO, SECONDS, column, columns, lower_end, upper_end
+from hpcsynapse.table import FRACTION, KEY, LARGE, RATIO, SECONDS, column, columns, lower_end, upper_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,20 @@ class ScalingPoint:
     )
     throughput_low: float | None = lower_end()
     throughput_high: float | None = upper_end()
+    tokens_per_s: float | None = column(
+        "the same in tokens, where samples are sequences of them", head="tokens/s", priority=5, default=None
+    )
+    flops_per_step: float | None = column(
+        "FLOPs of a rank's step: forward and backward of the model, a multiply-add as two, nothing counted twice",
+        head="FLOPs/step",
+        unit=LARGE,
+        priority=1,
+        shown=False,
+        default=None,
+    )
+    flops_per_s: float | None = column(
+        "the same per second, of all ranks", head="FLOP/s", unit=LARGE, priority=1, shown=False, default=None
+    )
     run_throughput: float | None = column(
         "the same from the first step to the end of the run: with warm-up, pauses and restarts",
         head="whole run samples/s",

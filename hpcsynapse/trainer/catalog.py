@@ -68,6 +68,9 @@ MODELS: dict[str, ModelEntry] = {
         "4 convolutions, 2 dense layers, to be cut in two",
         source="Dziwulski 2017 (ADMM), with widths of its own",
     ),
+    "gpt": ModelEntry(
+        f"{_MODELS}.gpt", "gpt", "transformer of 12 blocks that continues text", source="Radford et al. 2019 (GPT-2)"
+    ),
 }
 
 SEQUENTIAL = ("dualnet",)  # those that strategy admm can cut in two
@@ -86,5 +89,6 @@ DATA: dict[str, DataEntry] = {
     "cifar10": DataEntry(f"{_DATA}.cifar10", "load", "CIFAR-10 on disk, binary or Python version", samples=50_000),
     "mnist": DataEntry(f"{_DATA}.mnist", "load", "MNIST on disk, IDX files, gzip-compressed or not", samples=60_000),
     "npy": DataEntry(f"{_DATA}.npy", "load", "memory-mapped inputs.npy and targets.npy"),
+    "tokens": DataEntry(f"{_DATA}.tokens", "load", "text as memory-mapped token numbers, train.bin and val.bin"),
     "synthetic": DataEntry(f"{_DATA}.synthetic", "load", "images of any shape, made from their number", samples=50_000),
 }

@@ -28,6 +28,7 @@ from hpcsynapse.trainer.data.loader import BatchLoader
 from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.loop import Loop
+from hpcsynapse.trainer.models.survey import training_flops
 from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.randomness import seed_all
 from hpcsynapse.trainer.reporter import Reporter
@@ -101,7 +102,7 @@ def _train(
     seed_all(train.seed)
     model = models.create(train.model, train.model_args, dataset.shape, dataset.classes).to(device)
     precision.apply(model, train, device)
-    about = _description(spec, strategy, model, shards.steps, identity.world_size)
+    about = _description(spec, strategy, model, dataset, shards.steps)
     reporter.about(**about)
     with _recorder(run, spec, strategy, model, device, about) as recorder:
         clock = _clock(recorder, device, identity, strategy)
@@ -159,7 +160,7 @@ def _shards(dataset: Data, train: TrainSpec, strategy: Strategy) -> Shards:
 
 
 def _description(
-    spec: JobSpec, strategy: Strategy, model: torch.nn.Module, steps: int, world_size: int
+    spec: JobSpec, strategy: Strategy, model: torch.nn.Module, dataset: Data, steps: int
 ) -> dict[str, Any]:
     """Return what records and status say of the training; an epoch has so many steps."""
     train, engine = spec.train, strategy.engine
@@ -179,8 +180,10 @@ def _description(
         "recompute": train.recompute,
         "threads": spec.threads,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "flops_per_sample": training_flops(train.model, train.model_args, dataset.shape, dataset.classes),
+        "tokens_per_sample": dataset.tokens,
         "steps_per_epoch": steps,
-        "world_size": world_size,
+        "world_size": strategy.world.world_size,
         "exchange": spec.label,
     }
 

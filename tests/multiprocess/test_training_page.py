@@ -17,12 +17,16 @@ PAGE = HERE.parents[1] / "docs" / "training.md"
 
 @pytest.mark.slow
 def test_commands_of_the_page(workdir: Path) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text(), re.DOTALL)
     output = ""
-    for line in "".join(blocks).splitlines():
-        words = [sys.executable, "-m", *shlex.split(line)]
+    lines = [["-c", text] for kind, text in blocks if kind == "python"]
+    lines += [["-m", *shlex.split(line)] for kind, text in blocks if kind == "sh" for line in text.splitlines()]
+    for line in lines:
+        words = [sys.executable, *line]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, cwd=workdir, env=environment)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         output += done.stdout
     assert "single,32,10" in output  # without the steps of warm-up
+    text = re.search(r"^gpt,([0-9.]+),([0-9]+)", output, re.MULTILINE)
+    assert text is not None and float(text[1]) > 0 and int(text[2]) > 6 * 8 * 32 * 20_000

@@ -186,8 +186,9 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
         "resnet50",
         "resnet152",
         "dualnet",
+        "gpt",
     }
-    assert set(DATA) == {"digits", "cluttered-digits", "cifar10", "mnist", "npy", "synthetic"}
+    assert set(DATA) == {"digits", "cluttered-digits", "cifar10", "mnist", "npy", "tokens", "synthetic"}
     assert set(STRATEGIES) == {
         "auto",
         "single",

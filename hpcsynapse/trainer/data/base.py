@@ -35,7 +35,7 @@ class Dataset(Protocol):
 class Data:
     """Training and validation samples, the shape (C, H, W) of one, and the number of classes where it is known.
 
-    `names` are those of the classes in the order of their labels, or none.
+    `names` are those of the classes in the order of their labels, or none; `tokens` how many a sample has, of text.
     """
 
     train: Dataset
@@ -44,6 +44,7 @@ class Data:
     classes: int | None = None
     names: tuple[str, ...] = ()
     sharding: str = "strided"
+    tokens: int | None = None
 
 
 class ImageDataset:

@@ -25,7 +25,7 @@ def models(*arguments: str) -> str:
 def test_all_models_once_for_each_size() -> None:
     rows = list(csv.DictReader(io.StringIO(models("--csv"))))
     assert list(dict.fromkeys(row["name"] for row in rows)) == list(MODELS)
-    assert list(rows[0]) == ["name", "input", "classes", "parameters", "bytes", "flops", "source"]
+    assert list(rows[0]) == ["name", "input", "classes", "parameters", "bytes", "multiply_adds", "flops", "source"]
     assert all(row["source"] and int(row["bytes"]) == 4 * int(row["parameters"]) for row in rows)
     twice = {"alexnet", "vgg16", "vgg19", "resnet50", "resnet152"}
     sizes = [(row["name"], row["input"], row["classes"]) for row in rows if row["name"] in twice]
@@ -43,6 +43,7 @@ def test_known_answer_in_all_forms() -> None:
         "classes": 10,
         "parameters": 1_199_882,
         "bytes": 4_799_528,
+        "multiply_adds": 11_992_448,
         "flops": 23_984_896,
         "source": "Raja 2019 (brain imaging), on MNIST",
     }
@@ -50,8 +51,8 @@ def test_known_answer_in_all_forms() -> None:
     assert list(csv.DictReader(io.StringIO(models("simple-cnn", "--csv")))) == [{k: str(v) for k, v in row.items()}]
     assert models("simple-cnn") == (
         "in all rows: input 1x28x28\n"
-        "model       classes  parameters      bytes    FLOPs  source\n"
-        "simple-cnn       10       1.2 M  4.577 MiB  23.98 M  Raja 2019 (brain imaging), on MNIST\n"
+        "model       classes  parameters      bytes  multiply adds    FLOPs  source\n"
+        "simple-cnn       10       1.2 M  4.577 MiB        11.99 M  23.98 M  Raja 2019 (brain imaging), on MNIST\n"
     )
 
 

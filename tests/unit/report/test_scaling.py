@@ -17,7 +17,8 @@ EXPECTED_COLUMNS = [
     "batch_per_rank", "global_batch", "settings", "repeats", "steps", "warmup_steps", "step_time_s", "step_time_s_low",
     "step_time_s_high", "epoch_time_s", "train_time_h", "steps_per_s", "throughput", "throughput_low",
     "throughput_high",
-    "tokens_per_s", "flops_per_step", "flops_per_s", "run_throughput", "pause_s", "speedup", "speedup_low", "speedup_high", "efficiency",
+    "tokens_per_s", "flops_per_step", "flops_per_s", "run_throughput", "pause_s",
+    "speedup", "speedup_low", "speedup_high", "efficiency",
     "efficiency_low", "efficiency_high", "start_up_s", "accuracy", "staleness_mean", "staleness_p95", "dropped",
     "flags",
 ]  # fmt: skip  # a table

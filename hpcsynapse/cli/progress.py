@@ -15,7 +15,7 @@ from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import FINAL_STATES, RunState
 from hpcsynapse.study.folder import name_of
 from hpcsynapse.submission.queries import ask_queues
-from hpcsynapse.submission.status import RunStatus, statuses
+from hpcsynapse.submission.status import RunStatus, epoch_at_work, statuses
 from hpcsynapse.units import format_seconds
 
 # The training loss stands there already; the others are for reports, and a line is short.
@@ -59,14 +59,6 @@ def _begins(status: RunStatus) -> bool:
 def epoch(progress: dict[str, Any]) -> str:
     """Return the epoch at work and their number, `5/40`, both counted from 1; nothing where there are none."""
     return f"{epoch_at_work(progress)}/{progress['epochs']}" if progress.get("epochs") else ""
-
-
-def epoch_at_work(progress: dict[str, Any]) -> int:
-    """Return the epoch at work, counted from 1: that which is saved or validated where no step came after it."""
-    over = int(progress.get("epoch") or 0)  # epochs that are over
-    looks_back = progress.get("state") in (RunState.EVALUATING, RunState.SAVING)
-    at_its_end = over and progress.get("step") == over * int(progress.get("steps_per_epoch") or 0)
-    return over if looks_back and at_its_end else min(over + 1, int(progress["epochs"]))
 
 
 def step(progress: dict[str, Any]) -> str:

@@ -79,7 +79,7 @@ def _looked_at(
 
 def _plain(status: RunStatus) -> dict[str, Any]:
     """Return all that is known; epochs count from 1, as in the table."""
-    from hpcsynapse.cli.progress import epoch_at_work
+    from hpcsynapse.submission.status import epoch_at_work
 
     known = status.to_dict()
     told = known["progress"]

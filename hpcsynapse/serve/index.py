@@ -22,7 +22,7 @@ from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import FINAL_STATES, RunState
 from hpcsynapse.study.folder import StudyDirectory, name_of
 from hpcsynapse.submission.queries import Answers, ask_queues
-from hpcsynapse.submission.status import RunStatus, as_text, statuses
+from hpcsynapse.submission.status import RunStatus, as_text, epoch_at_work, statuses
 
 QUEUE_SECONDS = 30.0  # between two questions to the queues
 _LOOK_SECONDS = 1.0  # between two looks at the folder
@@ -238,7 +238,7 @@ def row_of(run: RunDirectory, status: RunStatus, created: float, facts: dict[str
         model=as_text(str(told.get("model") or facts.get("model") or ""))[:200],
         step=_whole(told.get("step")),
         steps=_whole(told.get("steps")),
-        epoch=_whole(told.get("epoch")),
+        epoch=epoch_at_work(told) if told.get("epochs") else _whole(told.get("epoch")),
         epochs=_whole(told.get("epochs")),
         samples_per_s=_number(told.get("samples_per_s")),
         steps_per_s=_number(told.get("steps_per_s")),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpcsynapse.errors import RecordError, RunNotFoundError, SpecError
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.serve.index import RunIndex
-from hpcsynapse.serve.tables import Table, table_of
+from hpcsynapse.serve.tables import Table, no_table, table_of
 
 if TYPE_CHECKING:
     from hpcsynapse.report.scaling import Report
@@ -73,10 +73,18 @@ class ScalingAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What more ranks would bring: sentences and a table for each strategy, model and data that were measured."""
+    """What more ranks would bring, for one strategy, model and data that were measured."""
 
     sentences: list[str]
     table: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What more ranks would bring, or in words why that cannot be told."""
+
+    remark: str
+    found: list[Prediction]
 
 
 class _Kept:
@@ -109,7 +117,10 @@ _KEPT_ANSWERS = _Kept()
 def stragglers(index: RunIndex, name: str) -> Stragglers:
     """Return which ranks of a run are slow, by how much, in what, and how sure that is."""
     run = index.find(name)
-    return _KEPT_ANSWERS.get((str(run.path), "stragglers"), _stamp([run]), lambda: _stragglers(run))
+    try:
+        return _KEPT_ANSWERS.get((str(run.path), "stragglers"), _stamp([run]), lambda: _stragglers(run))
+    except RecordError as error:  # of a run that has not done a step, as many
+        return Stragglers([], [str(error)], no_table())
 
 
 def _stragglers(run: RunDirectory) -> Stragglers:
@@ -126,7 +137,10 @@ def _stragglers(run: RunDirectory) -> Stragglers:
 def report(index: RunIndex, name: list[str]) -> ScalingAnswer:
     """Return speedup and efficiency of runs and studies, and where the time went."""
     names, runs = _meant(index, name)
-    return _KEPT_ANSWERS.get((*names, "report"), _stamp(runs), lambda: _report(index, names))
+    try:
+        return _KEPT_ANSWERS.get((*names, "report"), _stamp(runs), lambda: _report(index, names))
+    except (RecordError, SpecError) as error:
+        return ScalingAnswer([], [], [str(error)], [], no_table(), [], [], [])
 
 
 def _meant(index: RunIndex, names: Sequence[str]) -> tuple[list[str], list[RunDirectory]]:
@@ -192,10 +206,14 @@ def _mark(point: Any) -> ScalingMark:
     )
 
 
-def predictions(index: RunIndex, name: list[str]) -> list[Prediction]:
+def predictions(index: RunIndex, name: list[str]) -> Predictions:
     """Return what more ranks would bring, from the runs of two numbers of ranks or more."""
     names, runs = _meant(index, name)
-    return _KEPT_ANSWERS.get((*names, "predictions"), _stamp(runs), lambda: _predictions(index, names))
+    try:
+        found = _KEPT_ANSWERS.get((*names, "predictions"), _stamp(runs), lambda: _predictions(index, names))
+    except (RecordError, SpecError) as error:
+        return Predictions(str(error), [])
+    return Predictions("", found)
 
 
 def _predictions(index: RunIndex, names: list[str]) -> list[Prediction]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from hpcsynapse.errors import RecordError
 from hpcsynapse.runs.records import Part, parts
 from hpcsynapse.serve.index import RunIndex
 from hpcsynapse.serve.schema import Limits
@@ -57,7 +56,8 @@ class HeatMap:
     """What ranks needed in equal stretches of the newest start: `seconds[line][stretch]`, mean of at most `of`.
 
     A line stands for the ranks `first` to `last`, of which it shows the longest. `measure` is the time before the
-    collective, the whole step, or the wait for data. `step` is the first step of every stretch.
+    collective, the whole step, or the wait for data. `step` is the first step of every stretch; before the first step
+    all lists are empty.
     """
 
     name: str
@@ -100,7 +100,7 @@ def heat_map(index: RunIndex, name: str, measure: Measure = "before") -> HeatMap
     run = index.find(name)
     found = [part for part in parts(run.timings) if part.count]
     if not found:
-        raise RecordError(f"{name}: no step has been recorded yet")
+        return HeatMap(name, measure, _OF_STRETCH, [], [], [], [], [])
     newest = str(found[-1].header.get("attempt", "0"))
     by_rank = {part.header["rank"]: part for part in found if str(part.header.get("attempt", "0")) == newest}
     ranks = [by_rank[rank] for rank in sorted(by_rank)]

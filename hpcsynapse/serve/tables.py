@@ -42,3 +42,8 @@ def table_of(title: str, rows: Sequence[Any], known: Columns, fold: bool = False
         rows=[[str(cell) for cell in line] for line in cells],
         same=same,
     )
+
+
+def no_table(title: str = "") -> Table:
+    """Return a table without rows, where nothing can be told."""
+    return Table(title, [], [], "")

@@ -115,6 +115,14 @@ def _array_is_known(scheduler: str, job_id: str, answer: Mapping[str, JobStatus]
     return array is not None and any(adapter.array_of(other) == array for other in answer)
 
 
+def epoch_at_work(progress: dict[str, Any]) -> int:
+    """Return the epoch at work, counted from 1: that which is saved or validated where no step came after it."""
+    over = int(progress.get("epoch") or 0)  # epochs that are over
+    looks_back = progress.get("state") in (RunState.EVALUATING, RunState.SAVING)
+    at_its_end = over and progress.get("step") == over * int(progress.get("steps_per_epoch") or 0)
+    return over if looks_back and at_its_end else min(over + 1, int(progress["epochs"]))
+
+
 def as_text(text: str) -> str:
     """Return a text of a queue, or of a file that anybody may have written, without what a terminal would act on.
 

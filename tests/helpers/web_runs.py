@@ -12,9 +12,14 @@ from hpcsynapse.spec.job import JobSpec
 JOB = "vm:1:1"
 
 
-def make_run(runs, name, state="FINISHED", *, ranks=4, created=None, exit_code=None, files=None, **status):
+def make_run(runs, name, state="FINISHED", *, ranks=4, batch=32, created=None, exit_code=None, files=None, **status):
     """Make a run of the queue `local` that is in a state; `status` is the training's own report."""
-    tables = {"name": name, "queue": {"scheduler": "local"}, "resources": {"ranks_per_node": ranks}}
+    tables = {
+        "name": name,
+        "queue": {"scheduler": "local"},
+        "resources": {"ranks_per_node": ranks},
+        "train": {"batch": batch},
+    }
     run = RunDirectory.create(Path(runs), JobSpec.from_dict(tables), {"job.sh": "#!/bin/bash\ntrue\n"})
     now = created or time.time() - 1000
     submission = {"scheduler": "local", "job_id": JOB, "script": str(run.path / "job.sh"), "time": now}
@@ -32,10 +37,12 @@ def make_run(runs, name, state="FINISHED", *, ranks=4, created=None, exit_code=N
     return run
 
 
-def measured_run(runs, name, *, ranks=4, steps=200, slow=None, per_node=2, **more):
+def measured_run(runs, name, *, ranks=4, steps=200, slow=None, per_node=2, batch=32, **more):
     """Make a finished run with step records, a learning curve and the places of its ranks."""
-    run = make_run(runs, name, ranks=ranks, step=steps, steps=steps, epoch=2, epochs=2, samples_per_s=900.0, **more)
-    Phased(ranks=ranks, steps=steps, slow=slow or {}, per_node=per_node).write(run.timings)
+    run = make_run(
+        runs, name, ranks=ranks, batch=batch, step=steps, steps=steps, epoch=2, epochs=2, samples_per_s=900.0, **more
+    )
+    Phased(ranks=ranks, steps=steps, slow=slow or {}, per_node=per_node, batch=batch).write(run.timings)
     for epoch in (1, 2):
         run.append_metrics(
             steps * epoch // 2, epoch, steps * 16 * ranks * epoch, {"accuracy": 0.4 * epoch, "loss": 1 / epoch}

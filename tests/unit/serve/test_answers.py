@@ -55,7 +55,7 @@ def test_a_report_has_the_numbers_of_the_command(tmp_path: Path) -> None:
     ]
     why = command("report", "why", "--runs", str(tmp_path), *names)
     assert len(found.why) == 2 and all(one.title.partition(":")[0] in why for one in found.why)
-    (prediction,) = reports.predictions(RunIndex(tmp_path), names)
+    (prediction,) = reports.predictions(RunIndex(tmp_path), names).found
     assert prediction.sentences[0] in command("predict", "scaling", "--runs", str(tmp_path), *names)
 
 

@@ -1,4 +1,4 @@
-"""Everybody can use the pages: axe-core finds nothing, by day and in the dark, on a phone and at four times the size."""
+"""Everybody can use the pages: axe-core finds nothing, by day, in the dark, on a phone, at four times the size."""
 
 from __future__ import annotations
 

@@ -15,8 +15,15 @@ from web import Server
 from web_runs import make_run, measured_run
 
 CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip  # a list
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=alert(1)>"
 
 
@@ -48,12 +55,27 @@ def make_runs(folder: Path) -> Path:
     measured_run(folder, "eight-again", ranks=8, per_node=4, created=now - 3000, batch=64)
     log = "Traceback (most recent call last):\n  File 'train.py', line 1\nValueError: the data are not there\n"
     failure = {"rank": 3, "host": "node17", "reason": "exit code 1", "code": 1, "time": now - 1950}
-    make_run(folder, "broken", "FAILED", created=now - 2000, files={
-        "logs/rank-00003.log": log, "logs/rank-00000.log": "connection closed by peer\n", "logs/job.log": "begin\n",
-        "evidence/1/failure-00003.json": json.dumps(failure),
-    })  # fmt: skip  # a table
-    make_run(folder, "hostile", created=now - 1500, model=HOSTILE, metrics={HOSTILE: 1.0}, remark=HOSTILE,
-             files={"logs/rank-00000.log": f"{HOSTILE}\n\x1b[31mred\x1b[0m \u202etxt.exe\n"})  # fmt: skip  # a table
+    make_run(
+        folder,
+        "broken",
+        "FAILED",
+        created=now - 2000,
+        files={
+            "logs/rank-00003.log": log,
+            "logs/rank-00000.log": "connection closed by peer\n",
+            "logs/job.log": "begin\n",
+            "evidence/1/failure-00003.json": json.dumps(failure),
+        },
+    )
+    make_run(
+        folder,
+        "hostile",
+        created=now - 1500,
+        model=HOSTILE,
+        metrics={HOSTILE: 1.0},
+        remark=HOSTILE,
+        files={"logs/rank-00000.log": f"{HOSTILE}\n\x1b[31mred\x1b[0m \u202etxt.exe\n"},
+    )
     return folder
 
 

@@ -44,12 +44,28 @@ def test_the_application_has_no_path_that_the_table_does_not_name(tmp_path: Any)
 
 
 HOSTS = [
-    ("localhost", 0), ("localhost:8642", 0), ("127.0.0.1:1", 0), ("[::1]:8642", 0), ("[::1]", 0),
-    ("evil.com", 421), ("localhost.evil.com", 421), ("evil.com:localhost", 421), ("0.0.0.0", 421), ("", 421),
-    ("[::]", 421), ("::1", 421), ("localhost:", 421), ("localhost:x", 421), ("localhost:123456", 421),
-    ("LOCALHOST", 421), ("localhost, evil.com", 421), ("127.0.0.1.nip.io", 421), ("[::ffff:127.0.0.1]", 421),
-    (["localhost", "localhost"], 421), (["localhost", "evil.com"], 421),
-]  # fmt: skip  # a table
+    ("localhost", 0),
+    ("localhost:8642", 0),
+    ("127.0.0.1:1", 0),
+    ("[::1]:8642", 0),
+    ("[::1]", 0),
+    ("evil.com", 421),
+    ("localhost.evil.com", 421),
+    ("evil.com:localhost", 421),
+    ("0.0.0.0", 421),
+    ("", 421),
+    ("[::]", 421),
+    ("::1", 421),
+    ("localhost:", 421),
+    ("localhost:x", 421),
+    ("localhost:123456", 421),
+    ("LOCALHOST", 421),
+    ("localhost, evil.com", 421),
+    ("127.0.0.1.nip.io", 421),
+    ("[::ffff:127.0.0.1]", 421),
+    (["localhost", "localhost"], 421),
+    (["localhost", "evil.com"], 421),
+]
 
 
 @pytest.mark.parametrize(("host", "status"), HOSTS, ids=str)

@@ -64,8 +64,12 @@ def test_every_answer_is_as_described(server: Server, path: str, query: dict[str
 def test_every_answer_of_values_is_asked_for() -> None:
     described = {path.removeprefix("/api/v1/") for path in DOCUMENT["paths"]}
     assert described - {path for path, _ in QUESTIONS} == {
-        "checkpoint", "timeline", "archive", "events", "openapi.json"
-    }  # fmt: skip  # a list
+        "checkpoint",
+        "timeline",
+        "archive",
+        "events",
+        "openapi.json",
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcsynapse.cli.bars import reading
 from hpcsynapse.cli.options import runs_option
 from hpcsynapse.cli.report.runs import warn
 from hpcsynapse.cli.tables import Output, table_options
@@ -102,4 +103,5 @@ def _compare(
 def _entries(names: Sequence[str], runs: Path) -> list[Entry]:
     from hpcsynapse.report.entries import entries_of
 
-    return entries_of(names, runs, warn)
+    with reading():
+        return entries_of(names, runs, warn)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcsynapse.cli.bars import reading, working
 from hpcsynapse.cli.options import runs_option
 from hpcsynapse.errors import SpecError
 from hpcsynapse.runs.find import runs_folder
@@ -38,7 +39,9 @@ def tensorboard(names: tuple[str, ...], runs: str | None, output: str) -> None:
     for name, source in _sources(names, runs):
         folder = Path(output) / name
         try:
-            count = write_events(scalars_of(source), folder)
+            with reading():
+                scalars = scalars_of(source)
+            count = write_events(scalars, folder)
         except OSError as error:
             raise SpecError(f"{folder} cannot be written: {error.strerror or error}") from None
         click.echo(f"{folder}: {count} points; see it: tensorboard --logdir {output}")
@@ -89,7 +92,8 @@ def mlflow(names: tuple[str, ...], runs: str | None, tracking_uri: str | None, e
     server = RestServer(address)
     for name, source in _sources(names, runs):
         state = statuses([source])[0].state if isinstance(source, RunDirectory) else None
-        done = export_run(source, state, server, experiment)
+        with working(f"sending {name}") as progress:
+            done = export_run(source, state, server, experiment, progress)
         click.echo(f"{name}: {done.added} points added; see {done.page(server.address)}")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcsynapse.cli.bars import reading
 from hpcsynapse.cli.options import form_options, runs_option
 from hpcsynapse.cli.report.runs import scaling_options, sources_of, warn
 from hpcsynapse.cli.tables import Output, terminal_width
@@ -235,7 +236,8 @@ def _curves(
     if (table := table_of(names)) is not None:
         return of_table(table_report(table, kind, baseline).points, collective, kind)
     sources, meant = sources_of(names, runs)
-    loaded = [load(source) for source in sources]
+    with reading():
+        loaded = [load(source) for source in sources]
     report = scaling_report(loaded, meant if kind == "auto" else kind, baseline)
     for text in report.warnings:
         warn(text)

@@ -1,4 +1,4 @@
-"""Progress of one run: a line that is redrawn on a terminal, plain lines when piped."""
+"""Progress of runs: a bar on a terminal, plain lines when piped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hpcsynapse.cli.terminal import width as terminal_width
+from hpcsynapse.cli.bars import Bar
 from hpcsynapse.files import read_json
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import FINAL_STATES, RunState
@@ -74,6 +74,12 @@ def part_done(progress: dict[str, Any]) -> str:
     return f"{100 * min(made / steps, 1.0):.0f}%" if steps and made is not None else ""
 
 
+def fraction(status: RunStatus) -> float | None:
+    """Return the part of the steps that is made, from 0 to 1; None where that is not known."""
+    made, steps = status.progress.get("step"), status.progress.get("steps")
+    return min(made / steps, 1.0) if steps and made is not None else None
+
+
 def pace(progress: dict[str, Any]) -> str:
     """Return the steps a second of a program that records them: `12.5 steps/s`."""
     value = progress.get("steps_per_s")
@@ -127,17 +133,22 @@ def follow(run: RunDirectory, *, to_stderr: bool = False) -> int:
 
     Ctrl-C leaves the run alone.
     """
-    terminal, last = terminal_width(to_stderr) is not None, list[str]()
+    bar, last = Bar(to_stderr), list[str]()
     try:
         for (status,) in watch([run]):
-            if (told := words(status)) != last:
-                show(told, terminal, to_stderr, whole=status.state in FINAL_STATES)
-                last = told
+            told = words(status)
+            if bar.on and status.state not in FINAL_STATES:
+                bar.show(fraction(status), told)
+            elif told != last:
+                bar.clear()
+                click.echo("  ".join(told), err=to_stderr)
+            last = told
     except KeyboardInterrupt:
-        click.echo(f"\nrun {run.name} goes on; see: hpcsynapse status {run.name}", err=True)
+        bar.clear()
+        click.echo(f"run {run.name} goes on; see: hpcsynapse status {run.name}", err=True)
         return 130
-    if terminal:
-        click.echo(err=to_stderr)
+    finally:
+        bar.clear()
     print_failure(status)
     if next_steps := what_next(run, status):
         click.echo(f"see: {next_steps}", err=True)
@@ -161,19 +172,6 @@ def watch(runs: Sequence[RunDirectory], limit: float = math.inf) -> Iterator[lis
         if all(status.state in FINAL_STATES for status in found) or time.monotonic() >= end:
             return
         time.sleep(_LOOK)
-
-
-def show(parts: Sequence[str], terminal: bool, to_stderr: bool, whole: bool = False) -> None:
-    """Print a line; on a terminal it takes the place of the one before, and has the parts that fit, or the `whole`."""
-    if not terminal:
-        click.echo("  ".join(parts), err=to_stderr)
-        return
-    kept = list(parts)
-    width = (terminal_width(to_stderr) or 80) - 1
-    while len(kept) > 1 and not whole and len("  ".join(kept)) > width:
-        kept.pop()
-    line = "  ".join(kept)
-    click.echo("\r\x1b[K" + (line if whole else line[:width]), nl=False, err=to_stderr)
 
 
 def what_next(run: RunDirectory, status: RunStatus) -> str:

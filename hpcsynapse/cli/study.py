@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 import click
 
 from hpcsynapse import fields
+from hpcsynapse.cli.bars import Bar
 from hpcsynapse.cli.options import SectionedCommand, description_options, json_option, load_description, split_words
-from hpcsynapse.cli.progress import print_failure, show, watch, words
+from hpcsynapse.cli.progress import fraction, print_failure, watch, words
 from hpcsynapse.cli.tables import Output
 from hpcsynapse.errors import HpcSynapseError, SpecError, SubmitError
 from hpcsynapse.runs.directory import RunDirectory
@@ -113,9 +113,9 @@ def command(resume: str | None, dry_run: bool, follow: bool, as_json: bool, **gi
         else:
             # An allocation ends in time by itself, and goes on as long as its runs leave node-hours over.
             queued = _queue(study, ready if lists.jobs == "packed" else allowed, left.underway, lists, as_json)
-            _stay(queued if follow else [], "", as_json)
+            _stay(queued if follow else [], as_json)
     except KeyboardInterrupt:
-        click.echo(f"\nwhat has begun goes on; {_go_on(study)}", err=True)
+        click.echo(f"what has begun goes on; {_go_on(study)}", err=True)
         click.get_current_context().exit(130)
     click.get_current_context().exit(_conclude(study, as_json, local or follow))
 
@@ -191,7 +191,7 @@ def _run_here(
                 return
         run = item if isinstance(item, RunDirectory) else submit_prepared(_at(item, study)).run
         limit = run.load_spec().resources.walltime.total_seconds() + _GRACE
-        if not _stay([run], f"{number}/{len(waiting)}  ", to_stderr, limit):
+        if not _stay([run], to_stderr, limit, place=(number, len(waiting))):
             raise SubmitError(f"run {run.name} goes on although its time limit has passed; {_go_on(study)}")
 
 
@@ -240,22 +240,30 @@ def _at(point: ReadyPoint, study: StudyDirectory) -> Prepared:
     return point.prepared.at(study.runs_path / point.name)
 
 
-def _stay(runs: list[RunDirectory], title: str, to_stderr: bool, limit: float = math.inf) -> bool:
-    """Show a line for every run that ends, on a terminal also how the others come on; return whether all have ended."""
-    terminal, ended = (sys.stderr if to_stderr else sys.stdout).isatty(), set()
-    for found in watch(runs, limit):
-        for status in found:
-            if status.state in FINAL_STATES and status.path not in ended:
-                ended.add(status.path)
-                show([f"{title}{status.name}", *words(status)], terminal, to_stderr, whole=True)
-                if terminal:
-                    click.echo(err=to_stderr)
-                print_failure(status)
-        others = [status for status in found if status.path not in ended]
-        if terminal and others:
-            shown = next((status for status in others if status.state != RunState.QUEUED), others[0])
-            counted = title or f"{len(ended)}/{len(runs)} ended  "
-            show([f"{counted}{shown.name}", *words(shown)], terminal, to_stderr)
+def _stay(
+    runs: list[RunDirectory], to_stderr: bool, limit: float = math.inf, place: tuple[int, int] | None = None
+) -> bool:
+    """Show a line for every run that ends, on a terminal also a bar of the study; return whether all have ended.
+
+    `place` is the number of the only run among those that are made one after another.
+    """
+    bar, ended = Bar(to_stderr), set[str]()
+    title = f"{place[0]}/{place[1]}  " if place else ""
+    try:
+        for found in watch(runs, limit):
+            for status in found:
+                if status.state in FINAL_STATES and status.path not in ended:
+                    ended.add(status.path)
+                    bar.clear()
+                    click.echo("  ".join([f"{title}{status.name}", *words(status)]), err=to_stderr)
+                    print_failure(status)
+            if others := [status for status in found if status.path not in ended]:
+                shown = next((status for status in others if status.state != RunState.QUEUED), others[0])
+                before, of = (place[0] - 1, place[1]) if place else (len(ended), len(runs))
+                made = before + sum(fraction(status) or 0.0 for status in others)
+                bar.show(made / of, [title.strip() or f"{len(ended)}/{of} ended", shown.name, *words(shown)])
+    finally:
+        bar.clear()
     return len(ended) == len(runs)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hpcsynapse.cli.bars import working
 from hpcsynapse.cli.options import runs_option
 from hpcsynapse.errors import SpecError
 from hpcsynapse.runs.find import runs_folder
@@ -50,7 +51,8 @@ def command(
     target = Path(output or f"{own}.pftrace.gz")
     told = list[str]()
     try:
-        count = write_timeline(source, target, view, tell=told.append)
+        with working(f"writing {target.name}") as progress:
+            count = write_timeline(source, target, view, progress, told.append)
     except OSError as error:
         raise SpecError(f"{target} cannot be written: {error.strerror or error}") from None
     click.echo(f"{target}: {count} events; open it in ui.perfetto.dev")

@@ -21,6 +21,7 @@ from hpcsynapse.report.loaded import LoadedRun
 from hpcsynapse.report.lockstep import load_lockstep, of_sums
 from hpcsynapse.report.offsets import offsets
 from hpcsynapse.report.periods import Life, OwnTime, own_time
+from hpcsynapse.report.reading import tell
 from hpcsynapse.report.sums import Records
 from hpcsynapse.runs.clocks import RunClocks, read_clocks
 from hpcsynapse.runs.directory import RunDirectory
@@ -55,7 +56,10 @@ def load(source: RunDirectory | Path) -> LoadedRun:
     with _Reader(_clocks(source, by_rank)) as reader:
 
         def ranks() -> Iterator[tuple[int, OwnTime]]:
-            return ((rank, reader.rank(own)) for rank, own in by_rank.items())
+            for number, (rank, own) in enumerate(by_rank.items()):
+                tell(about.name, number, len(by_rank))
+                yield rank, reader.rank(own)
+            tell(about.name, len(by_rank), len(by_rank))
 
         if about.asynchronous:
             return load_asynchronous(source, about, ranks, starts)

@@ -35,7 +35,19 @@ LAYERS = (
 # Modules of the first two layers are single files and may use one another; packages beside one another may not.
 SINGLE = {name for layer in LAYERS[:2] for name in layer}
 RANK = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-HEAVY = {"torch", "numpy", "pandas", "matplotlib", "horovod", "mpi4py", "sklearn", "pynvml", "starlette", "uvicorn"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "pandas",
+    "matplotlib",
+    "horovod",
+    "mpi4py",
+    "sklearn",
+    "pynvml",
+    "rich",
+    "starlette",
+    "uvicorn",
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -156,6 +168,7 @@ def test_help_lists_every_verb_in_its_group() -> None:
     modules = {path.stem for path in (PACKAGE / "cli").glob("*.py")}
     assert modules == {
         *VERBS,
+        "bars",
         "main",
         "options",
         "progress",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hpcsynapse.cli.bars import reading
 from hpcsynapse.cli.options import runs_option
 from hpcsynapse.cli.report.runs import RUNS, sources_of
 from hpcsynapse.cli.report.stragglers import NOTHING
@@ -22,7 +23,9 @@ def command(names: tuple[str, ...], runs: str | None, output: Output) -> None:
     """
     from hpcsynapse.report import hosts
 
-    rows = hosts.host_times(sources_of(names, runs)[0] if names else hosts.runs_of(runs_folder(runs)))
+    sources = sources_of(names, runs)[0] if names else hosts.runs_of(runs_folder(runs))
+    with reading():
+        rows = hosts.host_times(sources)
     if not rows:
         click.echo(NOTHING, err=True)
     output.table(rows, hosts.COLUMNS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcsynapse.cli.bars import reading
 from hpcsynapse.cli.options import runs_option
 from hpcsynapse.cli.report import REPORTS
 from hpcsynapse.errors import RunNotFoundError, SpecError
@@ -83,7 +84,8 @@ def _scaling_report(names: Sequence[str], runs: str | Path | None, scaling: str,
     from hpcsynapse.report.loading import load
 
     sources, meant = sources_of(names, runs)
-    loaded = [load(source) for source in sources]
+    with reading():
+        loaded = [load(source) for source in sources]
     report = reports.scaling_report(loaded, meant if scaling == "auto" else scaling, baseline)
     report.hints = advices(report.compared)
     if halved := [run.about.name for run in loaded if run.about.strategy.startswith("admm")]:

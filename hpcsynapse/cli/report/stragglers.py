@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hpcsynapse.cli.bars import reading
 from hpcsynapse.cli.report.runs import runs_argument, sources_of
 from hpcsynapse.cli.tables import Output, table_options
 
@@ -19,7 +20,8 @@ def command(names: tuple[str, ...], runs: str | None, output: Output) -> None:
     from hpcsynapse.report import stragglers
     from hpcsynapse.report.loading import load
 
-    loaded = [load(run) for run in sources]
+    with reading():
+        loaded = [load(run) for run in sources]
     for text in (text for run in loaded for text in stragglers.without_phases(run)):
         click.echo(text, err=True)
     rows = [one for run in loaded for one in stragglers.rank_times(run)]

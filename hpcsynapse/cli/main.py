@@ -31,6 +31,7 @@ VERBS = {
     "resume": ("Watch", "Queue an ended run once more, or what a study lacks."),
     "cancel": ("Watch", "Tell the queue to end a run."),
     "serve": ("Watch", "Show runs in a browser: a page and its API."),
+    "snapshot": ("Watch", "Write the pages of a run or study as one HTML file."),
     "report": ("Measure", "Speedup and efficiency of runs."),
     "compare": ("Measure", "Whether runs have become slower, with an exit code for CI."),
     "predict": ("Measure", "What more ranks would bring; how much they exchange."),

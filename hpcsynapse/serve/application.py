@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,10 +22,10 @@ from hpcsynapse.serve.index import RunIndex
 from hpcsynapse.serve.openapi import document
 from hpcsynapse.serve.routes import API, DOWNLOADS, ROUTES, Route
 from hpcsynapse.serve.schema import read_parameters, to_json
+from hpcsynapse.serve.static_files import static_files
 
 MOST_BODY = 1 << 16  # bytes of a request
 _QUERY = 4096  # characters
-_KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 def application(index: RunIndex, keys: Keys) -> Guard:
@@ -47,16 +46,6 @@ def application(index: RunIndex, keys: Keys) -> Guard:
     app.router.redirect_slashes = False
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
     return Guard(app, keys)
-
-
-def static_files() -> dict[str, tuple[str, bytes]]:
-    """Return the files of the page by name: their type and content."""
-    found = {}
-    for file in files("hpcsynapse.serve").joinpath("static").iterdir():
-        ending = file.name.rpartition(".")[2]
-        if ending in _KINDS:
-            found[file.name] = f"{_KINDS[ending]}; charset=utf-8", file.read_bytes()
-    return found
 
 
 async def _file(kind: str, content: bytes, request: Request) -> Response:

@@ -12,15 +12,15 @@ import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
-
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
+from typing import IO, TYPE_CHECKING
 
 from hpcsynapse.errors import RunNotFoundError
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.serve.detail import checkpoints, open_inside
 from hpcsynapse.serve.index import RunIndex
+
+if TYPE_CHECKING:
+    from starlette.responses import StreamingResponse
 
 _PIECE = 1 << 18
 _MOST_FILES = 20_000  # of an archive
@@ -88,6 +88,9 @@ def _made(make: Callable[[Path], Path]) -> IO[bytes]:
 
 def response(download: Download) -> StreamingResponse:
     """Return a file as an answer that no browser shows as a page of ours."""
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import StreamingResponse
+
     name, kind, content = download
 
     async def pieces() -> AsyncIterator[bytes]:

@@ -128,6 +128,7 @@ COMMAND_LINES = [
     ["report", "hosts", "-h"],
     ["store", "list"],
     ["serve", "--help"],
+    ["snapshot", "absent"],
     ["models", "--help"],
     ["export", "tensorboard", "--help"],
     ["models", "absent"],

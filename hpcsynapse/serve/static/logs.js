@@ -1,6 +1,6 @@
 // Logs of a run: any of them from its end, followed while the run goes on; or the ends of all of them.
 
-import { get } from "./api.js";
+import { get, snapshot } from "./api.js";
 import { bytes, h, replace, section, setText } from "./dom.js";
 
 const MOST = 2_000_000; // characters that are kept
@@ -23,7 +23,7 @@ export function logsSection(name, isLive) {
     const part = await get("log", { name, log: shown });
     [begin, end] = [part.begin, part.end];
     text.append(part.text);
-    earlier.hidden = begin === 0;
+    earlier.hidden = begin === 0 || Boolean(snapshot);
     tell(part.size);
     text.scrollTop = text.scrollHeight;
   }
@@ -70,7 +70,7 @@ export function logsSection(name, isLive) {
     const kept = choice.value;
     const wanted = kept || (found.find((one) => one.log === "rank-00000" && one.size) || found[0] || { log: "" }).log;
     replace(choice, found.map((one) => h("option", { value: one.log, selected: one.log === wanted }, one.title)),
-      found.length > 1 ? h("option", { value: "all", selected: wanted === "all" }, "ends of all logs") : null);
+      found.length > 1 && !snapshot ? h("option", { value: "all", selected: wanted === "all" }, "ends of all logs") : null);
   }
 
   choice.addEventListener("change", () => start().catch(failed));
@@ -79,7 +79,7 @@ export function logsSection(name, isLive) {
   earlier.hidden = true;
   return {
     element,
-    async begin() { await list(); if (choice.value) await start(); else setText(place, "there are no logs yet"); },
+    async begin() { await list(); element.hidden = Boolean(snapshot) && !listed.length; if (choice.value) await start(); else setText(place, "there are no logs yet"); },
     async refresh() { await list(); if (choice.value && choice.value !== shown) return start(); return isLive() ? more() : undefined; },
     async open(log) { choice.value = log; await start(); element.scrollIntoView(); },
   };

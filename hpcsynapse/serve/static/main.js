@@ -73,6 +73,10 @@ async function start() {
     setText(banner, about.lost ? "The connection is gone; it is tried again. If the ssh line has ended, type it again." : "");
   });
   window.addEventListener("hashchange", show);
+  if (snapshot) {
+    main.before(h("p", { class: "made" }, `As it was on ${new Date(snapshot.made * 1000).toLocaleString("en-GB")}: nothing here changes.`));
+    if (!location.hash) history.replaceState(null, "", snapshot.pages[0][1]);
+  }
   return show();
 }
 

@@ -64,8 +64,8 @@ function headOf(element, { row, nodes, path: folder, learning_rate: rate, remark
 function failureOf({ failure }, logs) {
   if (!failure) return null;
   return section("First failure", h("p", { class: "why bad" }, `Rank ${failure.rank} on ${failure.host} failed first: ${failure.reason}`),
-    h("pre", { class: "log short", tabindex: "0", role: "region", "aria-label": "Last lines of the rank that failed first" }, failure.log.join("\n")),
-    h("p", null, h("button", { type: "button", onclick: () => logs.open(`rank-${String(failure.rank).padStart(5, "0")}`) }, "Show its whole log")));
+    failure.log.length ? h("pre", { class: "log short", tabindex: "0", role: "region", "aria-label": "Last lines of the rank that failed first" }, failure.log.join("\n")) : null,
+    snapshot ? null : h("p", null, h("button", { type: "button", onclick: () => logs.open(`rank-${String(failure.rank).padStart(5, "0")}`) }, "Show its whole log")));
 }
 
 function curvesSection(name) {
@@ -174,5 +174,6 @@ function textSection(name) {
       h("pre", { class: "log", tabindex: "0", role: "region", "aria-label": key === "description" ? "Description" : "Job file" }, found[key])])),
     (error) => replace(place, error.message));
   } }, h("summary", null, "As they were submitted"), place));
+  element.hidden = Boolean(snapshot) && !(path("text", { name }) in snapshot.answers);
   return element;
 }

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from web import Server
 
-from hpcsynapse.serve.application import application, static_files
+from hpcsynapse.serve.application import application
 from hpcsynapse.serve.guard import Keys, refusal
 from hpcsynapse.serve.index import RunIndex
 from hpcsynapse.serve.openapi import document
+from hpcsynapse.serve.static_files import static_files
 
 PATHS = list(document()["paths"])
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO"]

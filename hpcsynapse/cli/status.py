@@ -106,7 +106,7 @@ def _explain(found: Sequence[RunStatus]) -> None:
     """Print in full why runs are as they are, and where to read on."""
     from hpcsynapse.cli.progress import print_failure, what_next
     from hpcsynapse.runs.directory import RunDirectory
-    from hpcsynapse.runs.states import RunState
+    from hpcsynapse.runs.states import FINAL_STATES, RunState
 
     for status in found:
         print_failure(status)
@@ -114,3 +114,8 @@ def _explain(found: Sequence[RunStatus]) -> None:
             click.echo(
                 f"{status.name}: {status.reason}\nsee: {what_next(RunDirectory(Path(status.path)), status)}", err=True
             )
+    if len(found) == 1 and found[0].state in FINAL_STATES:
+        from hpcsynapse.runs.verdict import verdict
+
+        for line in verdict(RunDirectory(Path(found[0].path))):
+            click.echo(f"- {line}")

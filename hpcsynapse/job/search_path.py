@@ -33,7 +33,10 @@ def tool(*arguments: str) -> list[str]:
 
 
 def own_modules_first() -> None:
-    """Sort the places of this process; the variable stays as it is for the programs that are started."""
+    """Sort the places of this process; the variable stays as it is for the programs that are started.
+
+    What PYTHONNOUSERSITE asks for is done here: `-E` is deaf to it as well.
+    """
     library, here, given = os.path.dirname(os.__file__), os.getcwd(), _given()  # noqa: PTH109, PTH120 - see above
 
     def order(entry: str) -> int:
@@ -43,6 +46,9 @@ def own_modules_first() -> None:
             return 0
         return 1 if entry in given else 2
 
+    personal = getattr(sys.modules.get("site"), "USER_SITE", None)
+    if personal and os.environ.get("PYTHONNOUSERSITE"):
+        sys.path[:] = [entry for entry in sys.path if not entry.startswith(personal)]
     sys.path.sort(key=order)
 
 

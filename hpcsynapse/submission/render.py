@@ -107,6 +107,11 @@ def tool(name: str, *arguments: str) -> str:
     return " ".join(shell_word(word) for word in (*launchers.job_python(), name, *arguments))
 
 
+def _through_script(spec: JobSpec) -> bool:
+    """Tell whether the script has to take a signal: its launcher brings none, or it decides whether the run goes on."""
+    return spec.survive.chain_until_done or not LAUNCHERS[spec.launch.launcher].brings_signals
+
+
 def stop_signal(spec: JobSpec) -> dict[str, Any] | None:
     """Return what `--signal` says, and the trap the script needs when the signal comes to the script itself.
 
@@ -118,9 +123,7 @@ def stop_signal(spec: JobSpec) -> dict[str, Any] | None:
     if not text:
         return None
     prefix, _, rest = text.rpartition(":")
-    # A script that decides whether the run goes on has to know of the signal.
-    through = not LAUNCHERS[spec.launch.launcher].brings_signals or spec.survive.chain_until_done
-    to_ranks = bool(spec.command) and "B" not in prefix and through
+    to_ranks = bool(spec.command) and "B" not in prefix and _through_script(spec)
     if "B" not in prefix and (not spec.command or to_ranks):
         prefix = "B" + prefix
     name, _, lead = rest.partition("@")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
 from hpcsynapse.job.discovery import RankIdentity
+from hpcsynapse.job.search_path import tool
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.names import job_ids
@@ -50,7 +50,7 @@ class Beside:
         with suppress(OSError):  # a full disk or process table: there is no telemetry, then
             run.telemetry.mkdir(exist_ok=True)
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "hpcsynapse.job", "sampler", json.dumps(plan)],
+                tool("sampler", json.dumps(plan)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

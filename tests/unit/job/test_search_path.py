@@ -88,6 +88,21 @@ def test_whatever_starts_a_helper_starts_it_so(monkeypatch: pytest.MonkeyPatch) 
     assert [path.name for path in others] == ["search_path.py"]
 
 
+@pytest.mark.parametrize(("said", "seen"), [("", True), ("1", False)])
+def test_packages_in_the_home_are_left_out_where_that_is_asked_for(tmp_path: Path, said: str, seen: bool) -> None:
+    """In a container the home is that of the host; a virtual environment has no such place, so Python itself is run."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    (tmp_path / ".local" / "lib" / version / "site-packages").mkdir(parents=True)
+    code = (
+        f"import sys; sys.path.append({search_path.package_parent()!r}); from hpcsynapse.job import search_path; "
+        "search_path.own_modules_first(); print(any('.local' in entry for entry in sys.path))"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONNOUSERSITE": said}
+    command = [str(Path(sys.executable).resolve()), "-E", "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == f"{seen}\n"
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_modules_of_users_are_found_behind_those_of_python(tmp_path: Path, path: str) -> None:
     """What PYTHONPATH names is still there for users' models and loaders, the working directory last."""

@@ -11,6 +11,7 @@ from typing import Any
 from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
 from hpcsynapse.fields import at_least, setting
+from hpcsynapse.spec.data import DataSettings
 from hpcsynapse.spec.names import COMPRESSIBLE, ENGINES, STRATEGIES
 from hpcsynapse.spec.optimizer import OptimizerSettings
 from hpcsynapse.spec.step import StepSettings
@@ -33,7 +34,7 @@ def _check_stage(name: str, value: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec(StepSettings, OptimizerSettings):
+class TrainSpec(StepSettings, OptimizerSettings, DataSettings):
     """What the built-in trainer does; batch sizes are per rank, schedules count optimizer steps."""
 
     strategy: str = setting("auto", "how ranks work together [allreduce; single for one rank]", choices=STRATEGIES)
@@ -82,6 +83,7 @@ class TrainSpec(StepSettings, OptimizerSettings):
     def __post_init__(self) -> None:
         fields.validate("train", self)
         self.check_optimizer()
+        self.check_shares()
 
     @property
     def samples_per_step(self) -> int:

@@ -28,7 +28,7 @@ _LOCAL_DEVICE = re.compile(
     r"\bcuda\b[^\n]{0,60}rank(\(\))?\s*%\s*[0-9]|COMM_TYPE_SHARED.*?set_device|set_device.*?COMM_TYPE_SHARED",
     re.IGNORECASE | re.DOTALL,
 )
-_FILE_DATA = ("cifar10", "mnist", "npy", "tokens")
+_FILE_DATA = ("cifar10", "mnist", "npy", "images", "shards", "hdf5", "tokens")
 
 
 def check_program(spec: JobSpec) -> Iterator[Finding]:

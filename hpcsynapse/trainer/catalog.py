@@ -89,6 +89,11 @@ DATA: dict[str, DataEntry] = {
     "cifar10": DataEntry(f"{_DATA}.cifar10", "load", "CIFAR-10 on disk, binary or Python version", samples=50_000),
     "mnist": DataEntry(f"{_DATA}.mnist", "load", "MNIST on disk, IDX files, gzip-compressed or not", samples=60_000),
     "npy": DataEntry(f"{_DATA}.npy", "load", "memory-mapped inputs.npy and targets.npy"),
+    "images": DataEntry(f"{_DATA}.images", "load", "pictures in folders, one a class", extra="images"),
+    "shards": DataEntry(
+        f"{_DATA}.shards", "load", "pictures or arrays in tar files, as WebDataset writes them", extra="images"
+    ),
+    "hdf5": DataEntry(f"{_DATA}.hdf5", "load", "inputs and targets in an HDF5 file", extra="hdf5"),
     "tokens": DataEntry(f"{_DATA}.tokens", "load", "text as memory-mapped token numbers, train.bin and val.bin"),
     "synthetic": DataEntry(f"{_DATA}.synthetic", "load", "images of any shape, made from their number", samples=50_000),
 }

@@ -91,7 +91,10 @@ class Loop:
         if self._validated != self.progress.step:
             self._validate()
         left = self.strategy.chief and self._validates and self._validated != self.progress.step
-        return RunState.STOPPED if left else RunState.FINISHED
+        if left:
+            return RunState.STOPPED
+        self._test()
+        return RunState.FINISHED
 
     def _epoch(self) -> bool:
         """Train to the end of the epoch or of the run; returns whether a stop was agreed on."""
@@ -107,7 +110,10 @@ class Loop:
             inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
             reporter.lr = self._schedule.apply(optimizer, step)
             clock.mark("data")
+            self.strategy.weight = self.shards.weight(position)
             result = self.strategy.step(inputs, targets)
+            if self.train.last_batch == "keep":
+                result.samples = self.shards.count(position)
             clock.end(step, epoch, result)
             position += result.advance
             progress.step, progress.samples = min(step + result.advance, self.total), position * self.global_batch
@@ -175,8 +181,19 @@ class Loop:
             found = validate(evaluate, self.data, self.train.validate_train)
             if found is not None:
                 self._validated = self.progress.step
-                self.metrics = found.metrics
+                self.metrics = dict(found.metrics)
                 self.reporter.metrics(found.metrics, self.progress.step * self.global_batch, found.counts)
+
+    def _test(self) -> None:
+        """Measure the result on the samples that were set aside for it, where there are some."""
+        if self.data.test is None:
+            return
+        with self.clock.pause("validation"):
+            self._enter(RunState.EVALUATING)
+            found = self.strategy.evaluate(self.data.test, device=self.device, alive=self._stop_in_validation)
+            if found is not None:
+                self.metrics |= {f"test_{name}": value for name, value in found.metrics.items()}
+                self.reporter.metrics(self.metrics, self.progress.step * self.global_batch)
 
     def _stop_in_validation(self) -> bool:
         self.watchdog.tick()

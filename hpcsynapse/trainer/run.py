@@ -26,6 +26,7 @@ from hpcsynapse.trainer.data import staging
 from hpcsynapse.trainer.data.base import Data
 from hpcsynapse.trainer.data.loader import BatchLoader
 from hpcsynapse.trainer.data.sharding import Shards
+from hpcsynapse.trainer.data.split import split
 from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.loop import Loop
 from hpcsynapse.trainer.models.survey import training_flops
@@ -156,7 +157,15 @@ def _shards(dataset: Data, train: TrainSpec, strategy: Strategy) -> Shards:
     """Return which samples this rank trains on."""
     mode = dataset.sharding if train.sharding == "auto" else train.sharding
     number, shares = strategy.share
-    return Shards(len(dataset.train), train.samples_per_step, rank=number, ranks=shares, seed=train.seed, mode=mode)
+    return Shards(
+        len(dataset.train),
+        train.samples_per_step,
+        rank=number,
+        ranks=shares,
+        seed=train.seed,
+        mode=mode,
+        keep=train.last_batch == "keep",
+    )
 
 
 def _description(
@@ -195,7 +204,8 @@ def _data(train: TrainSpec, limit: float, watchdog: Watchdog) -> Data:
         train = staging.staged(train, train.stage, limit)
     watchdog.expect("reading data", limit)
     seed_all(train.seed)  # a data set that splits its samples at random does so alike on every rank
-    return data.load(train.data, train.data_path, train.data_args)
+    found = data.load(train.data, train.data_path, train.data_args)
+    return split(found, train.validation_share, train.test_share)
 
 
 def _strategy(

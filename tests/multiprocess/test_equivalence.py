@@ -147,3 +147,26 @@ def test_missing_rank_is_named(starter: Starter) -> None:
     job.processes[1].kill()
     assert job.wait()[0] == 1
     assert "ranks 1 did not come to 127.0.0.1" in job.output()
+
+
+@pytest.mark.parametrize(("engine", "launcher"), [("ddp", ""), ("mpi", "mpirun"), ("horovod", "mpirun")])
+def test_a_smaller_last_step_is_that_of_one_rank(
+    starter: Starter, references: Starter, engine: str, launcher: str
+) -> None:
+    """57 samples and 16 a step: 3 steps of 16 and one of 9, 5 and 4 of them on two ranks; a test at the end."""
+    need(engine)
+    settings = {
+        "epochs": 2,
+        "last_batch": "keep",
+        "test_share": 0.05,
+        "data_args": {"shape": [1, 8, 8], "samples": 60, "validation": 20},
+    }
+    single = references(f"single-{engine}", batch=16, **settings).succeed()
+    run = starter("many", 2, launcher, engine=engine, batch=8, **settings).succeed()
+    for name, value in parameters(single).items():
+        torch.testing.assert_close(parameters(run)[name], value, rtol=1e-4, atol=1e-6)
+    names = [name for name, _, _ in timing.FIELDS]
+    taken = [dict(zip(names, record, strict=True))["samples"] for _, record in records.iterate(run.timings)]
+    assert sorted(taken) == sorted([8] * 12 + [5, 4] * 2)
+    expected, found = (each.read_history()[-1]["result"] for each in (single, run))
+    assert found["test_accuracy"] == pytest.approx(expected["test_accuracy"])

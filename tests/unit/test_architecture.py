@@ -202,7 +202,18 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
         "dualnet",
         "gpt",
     }
-    assert set(DATA) == {"digits", "cluttered-digits", "cifar10", "mnist", "npy", "tokens", "synthetic"}
+    assert set(DATA) == {
+        "digits",
+        "cluttered-digits",
+        "cifar10",
+        "mnist",
+        "npy",
+        "images",
+        "shards",
+        "hdf5",
+        "tokens",
+        "synthetic",
+    }
     assert set(STRATEGIES) == {
         "auto",
         "single",

@@ -33,13 +33,14 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Training and validation samples, the shape (C, H, W) of one, and the number of classes where it is known.
+    """Training, validation and test samples, the shape (C, H, W) of one, and the number of classes where it is known.
 
     `names` are those of the classes in the order of their labels, or none; `tokens` how many a sample has, of text.
     """
 
     train: Dataset
     validation: Dataset | None = None
+    test: Dataset | None = None
     shape: tuple[int, ...] | None = None
     classes: int | None = None
     names: tuple[str, ...] = ()

@@ -46,6 +46,7 @@ class Strategy(ABC):
     def __init__(self, engine: Engine, spec: JobSpec, world: RankIdentity) -> None:
         self.engine, self.spec, self.world = engine, spec, world
         self.alive: Callable[[], None] = lambda: None  # to be called while a step waits for others
+        self.weight = 1.0  # what this rank's loss counts in the mean over ranks; set before every step
         self.steps_per_epoch = 1  # both are set before `resume`
         self.stopping = False  # after a step: others stop the run, and so does this rank
 
@@ -194,6 +195,7 @@ class GradientStrategy(Strategy):
         loss = self.objective.loss(self.averager.module(inputs), targets)
         self.clock.mark("forward")
         share = loss / parts if (parts := self.spec.train.accumulate) > 1 else loss
+        share = share * self.weight if self.weight != 1.0 else share
         (share if self.scaler is None else self.scaler.scale(share)).backward()
         return loss.detach()
 

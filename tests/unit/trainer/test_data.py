@@ -227,7 +227,18 @@ def test_augmentation_shifts_and_mirrors() -> None:
 
 
 def test_table_is_complete() -> None:
-    assert set(data.DATA) == {"digits", "cluttered-digits", "cifar10", "mnist", "npy", "tokens", "synthetic"}
+    assert set(data.DATA) == {
+        "digits",
+        "cluttered-digits",
+        "cifar10",
+        "mnist",
+        "npy",
+        "images",
+        "shards",
+        "hdf5",
+        "tokens",
+        "synthetic",
+    }
 
 
 @pytest.mark.parametrize("name", ["digits", "cluttered-digits", "synthetic"])

@@ -16,7 +16,8 @@ from typing import Any
 
 from hpcsynapse.errors import ExportError, SpecError
 from hpcsynapse.export.rest import RestServer
-from hpcsynapse.export.scalars import Series, scalars_of
+from hpcsynapse.export.scalars import scalars_of
+from hpcsynapse.export.series import Series
 from hpcsynapse.files import user_name
 from hpcsynapse.report.describe import read_run_toml
 from hpcsynapse.runs.directory import RunDirectory

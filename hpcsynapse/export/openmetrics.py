@@ -1,14 +1,17 @@
 """The newest numbers of runs as OpenMetrics text, which Prometheus and its textfile collectors read.
 
-There is one sample a run and quantity, and never one a step (https://prometheus.io/docs/specs/om/open_metrics_spec/).
+There is one sample a run or node and quantity, and never one a step (https://prometheus.io/docs/specs/om/open_metrics_spec/).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeGuard
 
+from hpcsynapse.export.node_load import newest
+from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.submission.status import RunStatus
 
@@ -36,13 +39,15 @@ def openmetrics(runs: Sequence[RunStatus]) -> str:
         lines += _family(name, "gauge", meaning, _of_progress(runs, key))
     lines += _family("hpcsynapse_validation", "gauge", "Newest result of validation.", _validations(runs))
     lines += _family("hpcsynapse_exit_code", "gauge", "Exit code of an ended run.", _exits(runs))
+    for (name, meaning), samples in _sampled(runs).items():
+        lines += _family(f"hpcsynapse_node_{name}", "gauge", meaning, samples)
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
 def _family(name: str, kind: str, meaning: str, samples: Iterable[_Sample], suffix: str = "") -> list[str]:
     """Return the lines of one metric family, none where it has no samples."""
     told = [f"{name}{suffix}{_labels(labels)} {value:.17g}" for labels, value in samples]
-    return [f"# TYPE {name} {kind}", f"# HELP {name} {meaning}", *told] if told else []
+    return [f"# TYPE {name} {kind}", f"# HELP {name} {_escaped(meaning)}", *told] if told else []
 
 
 def _labels(labels: _Labels) -> str:
@@ -50,7 +55,7 @@ def _labels(labels: _Labels) -> str:
 
 
 def _escaped(value: str) -> str:
-    """Return a label's value with what would end it escaped; what UTF-8 cannot hold is replaced."""
+    """Return a text with what would end it escaped; what UTF-8 cannot hold is replaced."""
     whole = value.encode("utf-8", "replace").decode()
     return whole.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
@@ -84,6 +89,15 @@ def _exits(runs: Sequence[RunStatus]) -> Iterator[_Sample]:
     for run in runs:
         if run.exit_code is not None:
             yield {"run": run.name}, float(run.exit_code)
+
+
+def _sampled(runs: Sequence[RunStatus]) -> dict[tuple[str, str], list[_Sample]]:
+    """Return the newest samples of nodes, by the name and the meaning of the quantity."""
+    found: dict[str, tuple[str, list[_Sample]]] = {}
+    for run in runs:
+        for name, meaning, labels, value in newest(run.name, RunDirectory(Path(run.path)).telemetry):
+            found.setdefault(name, (meaning, []))[1].append((labels, value))
+    return {(name, meaning): samples for name, (meaning, samples) in found.items()}
 
 
 def _is_number(value: object) -> TypeGuard[float]:

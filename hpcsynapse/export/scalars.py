@@ -1,22 +1,23 @@
 """The scalars of a run: what it recorded step by step, and the results of its validations.
 
 `train/loss`, `train/samples_per_s` and `train/epoch`, `time/step_s` (mean period of all ranks), `time/slowest_s` (the
-slowest rank's step), `time/PHASE_s` (mean over ranks), `validation/METRIC`, `drift/parameters`. Asynchronous strategies
-have no common step: theirs are `train/loss` and `train/samples_per_s` by equal slices of the run.
+slowest rank's step), `time/PHASE_s` (mean over ranks), `validation/METRIC`, `drift/parameters`, `node-N/QUANTITY` of
+what was sampled on nodes. Asynchronous strategies have no common step: theirs are `train/loss` and
+`train/samples_per_s` by equal slices of the run.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-import numpy.typing as npt
 
 from hpcsynapse.errors import RecordError
+from hpcsynapse.export.node_load import node_scalars
+from hpcsynapse.export.series import Series
 from hpcsynapse.files import read_json_lines
 from hpcsynapse.report.loading import LoadedRun, load
 from hpcsynapse.runs.directory import RunDirectory
@@ -27,22 +28,12 @@ _LARGEST = 2.0**34  # steps; far beyond those that a record can hold
 _LATEST = 4e9  # Unix time
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One quantity over a run: arrays of one length, by step; times are Unix times, no value is nan or infinite."""
-
-    name: str
-    steps: npt.NDArray[np.int64]
-    times: npt.NDArray[np.float64]
-    values: npt.NDArray[np.float64]
-
-
 def scalars_of(source: RunDirectory | Path) -> list[Series]:
     """Return the scalars of a run, or of a folder of step records.
 
     Raises RecordError where there are neither step records nor validations.
     """
-    found = list(_of_validations(source)) if isinstance(source, RunDirectory) else []
+    found = [*_of_validations(source), *node_scalars(source.telemetry)] if isinstance(source, RunDirectory) else []
     try:
         found = [*_of_steps(load(source)), *found]
     except RecordError:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from hpcsynapse.export.scalars import Series
+from hpcsynapse.export.series import Series
 from hpcsynapse.report import protobuf
 from hpcsynapse.report.protobuf import Bytes
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from hpcsynapse.cli.main import cli
 from hpcsynapse.errors import SpecError
-from hpcsynapse.export.scalars import Series
+from hpcsynapse.export.series import Series
 from hpcsynapse.export.tensorboard import NAME, write_events
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from hpcsynapse.export.series import Series
 from hpcsynapse.runs.telemetry import LAST, STANDARD, Telemetry, telemetry
@@ -45,8 +46,8 @@ def node_scalars(folder: Path) -> Iterator[Series]:
                 continue
             sums = np.bincount(inverse[known], values[known], len(places))
             counts = np.bincount(inverse[known], minlength=len(places))
-            means = (sums / np.where(counts, counts, np.nan))[:whole]
-            yield Series(f"node-{_node(one)}/{column.name}", steps, begin + steps, np.asarray(means, np.float64))
+            means: npt.NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+            yield Series(f"node-{_node(one)}/{column.name}", steps, begin + steps, means[:whole])
 
 
 def newest(run: str, folder: Path) -> Iterator[tuple[str, str, dict[str, str], float]]:

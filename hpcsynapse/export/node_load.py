@@ -47,7 +47,7 @@ def node_scalars(folder: Path) -> Iterator[Series]:
             sums = np.bincount(inverse[known], values[known], len(places))
             counts = np.bincount(inverse[known], minlength=len(places))
             means: npt.NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
-            yield Series(f"node-{_node(one)}/{column.name}", steps, begin + steps, means[:whole])
+            yield Series(f"node-{_node(one)}/{column.name}", steps, begin + steps.astype(np.float64), means[:whole])
 
 
 def newest(run: str, folder: Path) -> Iterator[tuple[str, str, dict[str, str], float]]:

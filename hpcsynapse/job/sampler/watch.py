@@ -24,6 +24,7 @@ from hpcsynapse.job.sampler.network import Interfaces, Ports
 from hpcsynapse.job.sampler.processes import Processes
 from hpcsynapse.job.sampler.source import Source, Values
 from hpcsynapse.job.sampler.steps import Steps
+from hpcsynapse.job.search_path import add_modules_of_users
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.telemetry import TelemetryWriter, file_name
 
@@ -188,6 +189,7 @@ def main(arguments: list[str]) -> int:
     wrapper = os.getppid()
     plan = json.loads(arguments[0])
     _be_harmless()
+    add_modules_of_users()  # NVML's among them, at some sites
     try:
         sampler = Sampler(plan, wrapper)
     except FileExistsError:

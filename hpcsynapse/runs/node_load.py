@@ -109,6 +109,21 @@ class Look:
         return max(self._silent, 3 * one.interval)
 
 
+def over_time(run: RunDirectory, points: int) -> dict[str, list[tuple[float, NodeLoad]]]:
+    """Return Unix times and loads of every node at so many times of its newest start; only their records are read."""
+    found: dict[str, list[tuple[float, NodeLoad]]] = {}
+    for one in newest(telemetry(run.telemetry)):
+        together = max(1, round(_OVER / one.interval)) + _BACK
+        wanted = max(1, min(points, one.count // together))
+        for number in range(1, wanted + 1) if one.count else ():
+            end = one.count * number // wanted
+            records = one.records(max(0, end - together), end)
+            if records:
+                load = _load(run.name, one, "", RUNNING, records)
+                found.setdefault(one.host, []).append((records[-1]["time"], load))
+    return found
+
+
 def newest(files: Iterable[Telemetry]) -> list[Telemetry]:
     """Return of every node its file of the newest start."""
     found: dict[str, Telemetry] = {}

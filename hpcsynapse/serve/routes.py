@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from hpcsynapse.serve import catalog, detail, downloads, logs, reports, steps
+from hpcsynapse.serve import catalog, detail, downloads, logs, nodes, reports, steps
 from hpcsynapse.serve.index import Row, RunIndex
 from hpcsynapse.serve.schema import Limits
 
@@ -59,6 +59,8 @@ ROUTES = (
     Route("placement", detail.placement),
     Route("logs", logs.logs),
     Route("log", logs.log),
+    Route("nodes", nodes.nodes),
+    Route("history", nodes.history),
     Route("curve", steps.curve),
     Route("steps", steps.heat_map),
     Route("stragglers", reports.stragglers),

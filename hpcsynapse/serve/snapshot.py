@@ -23,7 +23,7 @@ from urllib.parse import urlencode
 
 from hpcsynapse.errors import HpcSynapseError
 from hpcsynapse.files import read_json
-from hpcsynapse.serve import catalog, detail, logs, reports, steps
+from hpcsynapse.serve import catalog, detail, logs, nodes, reports, steps
 from hpcsynapse.serve.index import RunIndex
 from hpcsynapse.serve.routes import RunList
 from hpcsynapse.serve.schema import plain
@@ -113,6 +113,8 @@ def _take_run(found: Snapshot, index: RunIndex, name: str, with_logs: bool) -> N
         found.take("steps", partial(steps.heat_map, index, name, measure), name=name, measure=measure)
     found.take("stragglers", lambda: reports.stragglers(index, name), name=name)
     found.take("placement", lambda: detail.placement(index, name), name=name)
+    found.take("nodes", lambda: nodes.nodes(index, name), name=name)
+    found.take("history", lambda: nodes.history(index, name), name=name)
     found.take("text", lambda: detail.text(index, name), name=name)
     listed = logs.logs(index, name) if with_logs else []
     failed = found.answers[f"api/v1/run?{urlencode({'name': name})}"]["failure"]
@@ -155,6 +157,8 @@ def _hosts(found: Snapshot, index: RunIndex) -> set[str]:
     for path, answer in found.answers.items():
         if path.startswith("api/v1/placement?"):
             hosts |= {one["host"] for one in answer["ranks"]}
+        elif path.startswith("api/v1/history?"):
+            hosts |= {one["node"] for one in answer}
         elif path.startswith("api/v1/steps?"):
             hosts |= set(answer["hosts"])
         elif path.startswith("api/v1/run?"):

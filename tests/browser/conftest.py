@@ -12,7 +12,7 @@ import pytest
 from browsing import Opener
 from playwright.sync_api import Browser, sync_playwright
 from web import Server
-from web_runs import make_run, measured_run
+from web_runs import make_run, measured_run, sampled_nodes
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -51,7 +51,8 @@ def make_runs(folder: Path) -> Path:
     (folder / "scaling" / "study.toml").write_text(
         'format = 1\nname = "scaling"\n[queue]\nscheduler = "local"\n[study]\n'
     )
-    measured_run(folder, "eight", ranks=8, slow={(5, "forward"): 0.02}, per_node=4, created=now - 4000)
+    eight = measured_run(folder, "eight", ranks=8, slow={(5, "forward"): 0.02}, per_node=4, created=now - 4000)
+    sampled_nodes(eight, ["node0", "node1"])
     measured_run(folder, "eight-again", ranks=8, per_node=4, created=now - 3000, batch=64)
     log = "Traceback (most recent call last):\n  File 'train.py', line 1\nValueError: the data are not there\n"
     failure = {"rank": 3, "host": "node17", "reason": "exit code 1", "code": 1, "time": now - 1950}

@@ -16,6 +16,7 @@ PAGES = {
     "compare": ("#/compare?name=eight&name=eight-again", "figure svg"),
     "studies": ("#/studies", "tbody tr"),
     "study": ("#/studies?name=scaling", "text=Where the time went"),
+    "nodes": ("#/nodes", "text=No node of a run at work"),
     "help": ("#/help", "text=Job templates"),
 }
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

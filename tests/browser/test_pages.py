@@ -128,8 +128,8 @@ def test_the_picture_of_ranks_is_drawn(open_page: Any) -> None:
 
 def test_places_are_shown_by_node(open_page: Any) -> None:
     page = open_page("#/run?name=eight")
-    row = page.get_by_role("row").filter(has_text="node1")
-    expect(row.last).to_contain_text("rank 5 CPU 5 · NUMA 1 · device 1 Tesla K80 GPU-0005")
+    row = page.get_by_role("row").filter(has_text="rank 5 CPU")
+    expect(row).to_contain_text("rank 5 CPU 5 · NUMA 1 · device 1 Tesla K80 GPU-0005")
 
 
 def test_the_first_failure_stands_on_top_with_its_log(open_page: Any) -> None:
@@ -210,10 +210,17 @@ def test_a_run_that_goes_on_is_followed_without_a_reload(open_page: Any, runs: P
             f"() => Number(document.querySelector('dl dd').textContent) > {first + 20}", timeout=60_000
         )
         expect(page.get_by_role("img", name=re.compile("Training loss"))).to_be_visible()
+        page.goto(f"{open_page.origin}/#/nodes")
+        expect(page.get_by_role("table", name=re.compile("Load of every node"))).to_contain_text(
+            "running", timeout=60_000
+        )
+        page.go_back()
+        expect(page.get_by_role("heading", level=1)).to_have_text("live")
     finally:
         (tmp_path / "end").touch()
     expect(page.get_by_role("status").first).to_contain_text("FINISHED", timeout=60_000)
     expect(page.get_by_role("region", name="Log", exact=True)).to_contain_text("told to end")
+    page.close()
     shutil.rmtree(runs / "live")
 
 
@@ -271,6 +278,12 @@ def test_description_and_job_file_are_shown_on_request(open_page: Any) -> None:
     page.get_by_text("As they were submitted").click()
     expect(page.get_by_role("region", name="Description", exact=True)).to_contain_text('scheduler = "local"')
     expect(page.get_by_role("region", name="Job file", exact=True)).to_contain_text("#!/bin/bash")
+
+
+def test_nodes_of_a_run_are_shown_now_and_over_time(open_page: Any) -> None:
+    page = open_page("#/run?name=eight")
+    expect(page.get_by_role("table", name=re.compile("Load of the nodes of eight"))).to_contain_text("node1")
+    expect(page.get_by_role("img", name=re.compile("CPU, share of all cores: node0: from .* to 97%"))).to_be_visible()
 
 
 def test_help_names_states_keys_and_what_else_there_is(open_page: Any) -> None:

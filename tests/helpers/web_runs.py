@@ -7,6 +7,7 @@ from pathlib import Path
 from phased_runs import Phased
 
 from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.telemetry import Column, TelemetryWriter, file_name
 from hpcsynapse.spec.job import JobSpec
 
 JOB = "vm:1:1"
@@ -67,3 +68,17 @@ def measured_run(runs, name, *, ranks=4, steps=200, slow=None, per_node=2, batch
         run.rank_log(rank).write_text("".join(f"rank {rank} line {line}\n" for line in range(50)))
     (run.checkpoints / f"step-{steps:09d}.pt").write_bytes(b"weights" * 100)
     return run
+
+
+def sampled_nodes(run, hosts, records=120):
+    """Write what samplers of nodes would: a load that rises, the second node half of it."""
+    run.telemetry.mkdir(exist_ok=True)
+    columns = [Column(name, "<f4", "", "") for name in ("cpu_user", "cpu_system", "memory_used")]
+    for at, host in enumerate(hosts, 1):
+        header = {"host": host, "attempt": "1", "interval": 1.0, "started": 1.8e9, "cpus": 4, "memory_bytes": 8e9}
+        writer = TelemetryWriter(
+            run.telemetry / file_name(host, "1"), columns, {**header, "interfaces": {}, "gpus": []}
+        )
+        for number in range(records):
+            writer.add(1.8e9 + number, 1.0, [4 * number / records / at, 0.0, 4e9], last=number == records - 1)
+        writer.flush()

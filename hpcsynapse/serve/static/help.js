@@ -10,7 +10,7 @@ const STATES = [
   ["STOPPED", "it was stopped or cancelled; resume goes on"], ["FAILED", "it ended with an error"], ["LOST", "its queue has forgotten it, and it left no word"],
   ["UNKNOWN", "nobody knows whether its queue has it"],
 ];
-const KEYS = [["/", "search"], ["j, k, ↓, ↑", "from run to run"], ["Enter", "open it"], ["g r", "runs"], ["g s", "studies"], ["?", "this page"]];
+const KEYS = [["/", "search"], ["j, k, ↓, ↑", "from run to run"], ["Enter", "open it"], ["g r", "runs"], ["g s", "studies"], ["g n", "nodes"], ["?", "this page"]];
 
 export async function helpView(main) {
   const catalog = h("div");

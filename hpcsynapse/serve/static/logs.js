@@ -80,7 +80,7 @@ export function logsSection(name, isLive) {
   return {
     element,
     async begin() { await list(); element.hidden = Boolean(snapshot) && !listed.length; if (choice.value) await start(); else setText(place, "there are no logs yet"); },
-    async refresh() { await list(); if (choice.value && choice.value !== shown) return start(); return isLive() ? more() : undefined; },
+    async refresh(ended = false) { await list(); if (choice.value && choice.value !== shown) return start(); return isLive() || ended ? more() : undefined; },
     async open(log) { choice.value = log; await start(); element.scrollIntoView(); },
   };
 }

@@ -8,12 +8,13 @@ import { runsView } from "./runs.js";
 import { runView } from "./run.js";
 import { compareView } from "./compare.js";
 import { studiesView } from "./studies.js";
+import { nodesView } from "./nodes.js";
 import { helpView } from "./help.js";
 
 const PAGES = {
-  runs: ["Runs", runsView], run: ["Run", runView], compare: ["Compare", compareView], studies: ["Studies", studiesView], help: ["Help", helpView],
+  runs: ["Runs", runsView], run: ["Run", runView], compare: ["Compare", compareView], studies: ["Studies", studiesView], nodes: ["Nodes", nodesView], help: ["Help", helpView],
 };
-const IN_NAV = ["runs", "studies", "compare", "help"];
+const IN_NAV = ["runs", "studies", "nodes", "compare", "help"];
 let current = {}, turn = 0, before = "";
 
 async function show() {
@@ -55,6 +56,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "?") go("help", {});
   else if (first === "g" && event.key === "r") go("runs", {});
   else if (first === "g" && event.key === "s") go("studies", {});
+  else if (first === "g" && event.key === "n") go("nodes", {});
   first = event.key;
 });
 

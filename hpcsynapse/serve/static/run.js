@@ -5,6 +5,7 @@ import { actions } from "./actions.js";
 import { badge, bytes, dataTable, duration, facts, h, isFinal, metric, moment, number, plural, replace, scrolling, section, setText, shortTime } from "./dom.js";
 import { heatMap, lineChart } from "./charts.js";
 import { logsSection } from "./logs.js";
+import { nodesSection } from "./nodes.js";
 import { rows, watch } from "./rows.js";
 
 const CURVE_EVERY = 2000, SLOW_EVERY = 30000;
@@ -14,15 +15,15 @@ export async function runView(main, { name }) {
   const isLive = () => !isFinal((rows.get(name) || found.row).state);
   const head = h("div", { class: "head" }), failure = h("div"), lists = h("div");
   const logs = logsSection(name, isLive);
-  const curves = curvesSection(name), ranks = ranksSection(name);
-  replace(main, h("h1", null, name), head, actions(name, () => (rows.get(name) || found.row).state), failure, curves.element, ranks.element, logs.element, lists, textSection(name));
+  const curves = curvesSection(name), ranks = ranksSection(name), nodes = nodesSection(name);
+  replace(main, h("h1", null, name), head, actions(name, () => (rows.get(name) || found.row).state), failure, curves.element, ranks.element, nodes.element, logs.element, lists, textSection(name));
   const showDetail = (detail) => {
     headOf(head, detail);
     replace(failure, failureOf(detail, logs));
     replace(lists, checkpointsOf(detail, name), historyOf(detail));
   };
   showDetail(found);
-  const all = [curves.refresh(), ranks.refresh(), placementSection(name, ranks), logs.begin()];
+  const all = [curves.refresh(), ranks.refresh(), placementSection(name, ranks), nodes.refresh(), logs.begin()];
   await Promise.allSettled(all);
   let last = 0, lastSlow = Date.now(), wasLive = isLive();
   const renew = async () => {
@@ -32,8 +33,8 @@ export async function runView(main, { name }) {
     last = Date.now();
     showDetail(await get("run", { name }));
     await curves.refresh();
-    await logs.refresh();
-    if (ended || Date.now() - lastSlow > SLOW_EVERY) { lastSlow = Date.now(); await ranks.refresh(); }
+    await logs.refresh(ended);
+    if (ended || Date.now() - lastSlow > SLOW_EVERY) { lastSlow = Date.now(); await ranks.refresh(); await nodes.refresh(); }
   };
   const stop = watch((names) => { if (names.has(name)) renew().catch(() => {}); });
   const timer = setInterval(() => { if (isLive() && !document.hidden) logs.refresh().catch(() => {}); }, 2000);

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from web import Server
-from web_runs import make_run, measured_run
+from web_runs import make_run, measured_run, sampled_nodes
 
 from hpcsynapse.cli.main import cli
 from hpcsynapse.runs.directory import RunDirectory
@@ -283,3 +283,21 @@ def test_events_go_on_from_where_a_browser_was(server: Server) -> None:
     while b"event: again" not in found:
         found += link.recv(65536)
     link.close()
+
+
+def test_nodes_are_those_of_the_command_and_their_load_is_told_over_time(tmp_path: Path) -> None:
+    from hpcsynapse.serve.nodes import history, nodes
+
+    sampled_nodes(make_run(tmp_path, "sampled"), ["node0", "node1"])
+    index = RunIndex(tmp_path)
+    found = nodes(index, "sampled")
+    said = json.loads(command("nodes", "sampled", "--runs", str(tmp_path), "--json"))
+    names = [one.name for one in found.columns]
+    assert [row[names.index("node")] for row in found.rows] == [one["node"] for one in said] == ["node0", "node1"]
+    assert found.rows[0][names.index("memory")] == "50.0%"
+    one, other = history(index, "sampled", points=5)
+    assert (one.node, len(one.time)) == ("node0", 5) and one.time == sorted(one.time)
+    assert one.values["cpu"] == sorted(one.values["cpu"]) and one.values["cpu"][-1] == pytest.approx(0.97, abs=0.02)
+    assert other.values["cpu"][-1] == pytest.approx(one.values["cpu"][-1] / 2)
+    assert one.values["gpu"] == [None] * 5
+    assert nodes(index).rows == []

@@ -36,6 +36,8 @@ def test_a_run_is_a_page_that_needs_nothing_else(tmp_path: Path) -> None:
         "steps",
         "stragglers",
         "placement",
+        "nodes",
+        "history",
         "text",
         "logs",
         "log",

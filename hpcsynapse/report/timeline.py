@@ -29,7 +29,7 @@ from hpcsynapse.runs.records import Part, parts
 from hpcsynapse.runs.telemetry import Telemetry
 from hpcsynapse.timing import PHASES
 
-# Phases beyond which only slow steps have theirs: what viewers hold of each format.
+# What viewers hold of each format: with more phases only slow steps have theirs, with more steps several become one.
 MOST_PHASES, MOST_PHASES_OF_PERFETTO = 1_000_000, 6_000_000
 ENDINGS = (".pftrace", ".pftrace.gz", ".json", ".json.gz")
 
@@ -131,6 +131,7 @@ class _Timeline:
     ) -> None:
         self._source, self._view, self._clocks, self._found, self._last = source, view, clocks, found, last
         self._nodes, self._threads = set[int](), dict[Thread, int]()
+        self._everywhere, self._together = True, 1  # which phases are drawn, and how many steps are one slice
         newest = max(found, key=lambda one: one.header.get("started", 0.0)).header
         self._attempt = str(newest.get("attempt", "0"))
         firsts = (one.header for one in found if str(one.header.get("attempt", "0")) == self._attempt)
@@ -144,9 +145,10 @@ class _Timeline:
         """Write the steps, and what is around them, from `first` on."""
         most = MOST_PHASES if isinstance(writer, ChromeWriter) else MOST_PHASES_OF_PERFETTO
         count = sum(one.count if self._view.steps is None else len(self._view.of(one)) for one in self._found)
-        everywhere = count * len(PHASES) <= most
+        self._everywhere = count * len(PHASES) <= most
+        self._together = 1 if count <= most else -(-count * (len(PHASES) + 1) // most)
         for number, part in enumerate(self._found, 1):
-            self._write_part(writer, part, first, everywhere)
+            self._write_part(writer, part, first)
             progress(number, len(self._found))
         if isinstance(self._source, RunDirectory):
             write_run(writer, self._source, first, self._last, self.of_first_rank)
@@ -155,7 +157,7 @@ class _Timeline:
         for number, path in enumerate(self._view.merged):
             self._merge(writer, path, FIRST_PROCESS + number, first)
 
-    def _write_part(self, writer: TraceWriter, part: Part, first: float, everywhere: bool) -> None:
+    def _write_part(self, writer: TraceWriter, part: Part, first: float) -> None:
         thread, records = thread_of(part), self._view.of(part)
         start = self._clocks.corrected(part.header, records["start"])
         if thread.process not in self._nodes:
@@ -166,7 +168,7 @@ class _Timeline:
             self._threads[thread] = part.header["rank"]
             writer.thread(thread)
         if len(records):
-            writer.slices(thread, slices_of(records, start - first, everywhere))
+            writer.slices(thread, slices_of(records, start - first, self._everywhere, self._together))
 
     def _write_counters(self, writer: TraceWriter, run: RunDirectory, first: float) -> None:
         def correct(one: Telemetry, times: Floats) -> Floats:

@@ -45,7 +45,9 @@ class ChromeWriter:
                 for key, values in slices.told.items()
                 if math.isfinite(values[index])
             )
-            self._slice(f'"step {slices.step[index]}"', begin[index], end[index], f'{where},"args":{{{told}}}')
+            number, last = slices.step[index], slices.last[index]
+            name_of = f'"step {number}"' if last == number else f'"steps {number}-{last}"'
+            self._slice(name_of, begin[index], end[index], f'{where},"args":{{{told}}}')
             for phase in slices.drawn[index].nonzero()[0].tolist() if len(slices.phases) else ():
                 first, last = slices.bounds[index, phase : phase + 2].tolist()
                 self._slice(f'"{slices.phases[phase]}"', first, last, where)

@@ -26,9 +26,9 @@ class Thread:
 class Slices:
     """Slices of a thread by time, which do not overlap: arrays of one length.
 
-    `name` is a place in `names`, or -1 for a step, whose number is in `step`. `bounds` are where the phases of each
-    begin and end, shape (slices, phases + 1), and `drawn` which phases there are, shape (slices, phases). `told` are
-    numbers of the steps by name; those that are not finite are left out.
+    `name` is a place in `names`, or -1 for steps, whose first and last number are in `step` and `last`. `bounds` are
+    where the phases of each begin and end, shape (slices, phases + 1), and `drawn` which phases there are, shape
+    (slices, phases). `told` are numbers of the steps by name; those that are not finite are left out.
     """
 
     begin: Nanoseconds
@@ -36,6 +36,7 @@ class Slices:
     name: npt.NDArray[np.int64]
     names: Sequence[str]
     step: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    last: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     phases: Sequence[str] = ()
     bounds: Nanoseconds = field(default_factory=lambda: np.empty((0, 1), np.int64))
     drawn: npt.NDArray[np.bool_] = field(default_factory=lambda: np.empty((0, 0), np.bool_))

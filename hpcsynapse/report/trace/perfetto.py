@@ -176,19 +176,18 @@ class _Block:
         """Return the begins of steps: those whose names are equally long and that tell the same numbers, together."""
         if not len(rows):
             return []
-        steps = self._slices.step[self._part][rows]
-        digits = np.ones(len(rows), np.int64)
-        for power in range(1, 19):
-            digits += steps >= 10**power
+        first, last = self._slices.step[self._part][rows], self._slices.last[self._part][rows]
         told = {key: values[self._part][rows] for key, values in self._slices.told.items()}
-        kind = digits.copy()
+        kind = np.where(last == first, 0, _digits(last)) * 100 + _digits(first)
         for place, values in enumerate(told.values()):
-            kind += np.isfinite(values) * (100 << place)
+            kind += np.isfinite(values) * (10_000 << place)
         found = []
         for one in np.unique(kind).tolist():
             here = np.flatnonzero(kind == one)
             own = {key: values[here] for key, values in told.items()}
-            name: Pieces = [b"step ", _decimal(steps[here], one % 100)]
+            name: Pieces = [b"step ", _decimal(first[here], one % 100)]
+            if digits := one // 100 % 100:
+                name = [b"steps ", *name[1:], b"-", _decimal(last[here], digits)]
             event: Pieces = [protobuf.number(9, _BEGIN), *protobuf.message(23, *name), *_annotations(own)]
             found.append((rows[here], self._events(self._slices.begin[self._part][rows[here]], event)))
         return found
@@ -196,6 +195,14 @@ class _Block:
     def _events(self, when: Nanoseconds, event: Pieces) -> Bytes:
         whole = [self._head, *protobuf.numbers(8, when, self._width), *protobuf.message(11, *event)]
         return protobuf.messages(len(when), protobuf.message(1, *whole))
+
+
+def _digits(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return how many digits numbers have."""
+    found = np.ones(len(values), np.int64)
+    for power in range(1, 19):
+        found += values >= 10**power
+    return found
 
 
 def _decimal(values: npt.NDArray[np.int64], digits: int) -> Bytes:

@@ -103,3 +103,43 @@ def test_it_keeps_the_phases_of_more_steps_than_the_json(tmp_path, monkeypatch) 
     assert len(written(tmp_path)[1][2].slices) == 24
     monkeypatch.setattr(timeline, "MOST_PHASES_OF_PERFETTO", 10)
     assert len(written(tmp_path)[1][2].slices) == 4 + 5
+
+
+@pytest.mark.parametrize("name", ["t.pftrace", "t.json"])
+def test_of_a_run_beyond_all_bounds_steps_are_drawn_together(tmp_path, monkeypatch, name) -> None:
+    monkeypatch.setattr(timeline, "MOST_PHASES", 9)
+    monkeypatch.setattr(timeline, "MOST_PHASES_OF_PERFETTO", 9)
+    with StepRecorder(tmp_path, rank=0) as recorder:
+        now = 1000.0
+        for step in range(12):
+            if step == 6:
+                recorder.write_pause("validation", now, 1.0)
+                now += 1.0
+            total = 4.0 if step == 9 else 1.0
+            recorder.write(step, step // 6, now, 0.25, 0.25, 0.125, 0.125, 0.125, total, 8, float(step))
+            now += total
+    write_timeline(tmp_path, tmp_path / name)
+    second = 10**9
+    if name == "t.json":
+        events = [one for one in read_chrome(tmp_path / name) if one["ph"] == "X"]
+        slices = [
+            (one["name"], round(one["ts"] * 1e3), round((one["ts"] + one["dur"]) * 1e3), one.get("args", {}))
+            for one in events
+        ]
+    else:
+        slices = read_perfetto(tmp_path / name)[2].slices
+    assert [one for one in slices if one[0][:4] in ("step", "vali")] == [
+        ("steps 0-5", 0, 6 * second, {"epoch": 0, "samples": 48, "loss": 2.5}),
+        ("validation", 6 * second, 7 * second, {}),
+        ("steps 6-8", 7 * second, 10 * second, {"epoch": 1, "samples": 24, "loss": 7}),
+        ("step 9", 10 * second, 14 * second, {"epoch": 1, "samples": 8, "loss": 9}),
+        ("steps 10-11", 14 * second, 16 * second, {"epoch": 1, "samples": 16, "loss": 10.5}),
+    ]
+    data = [(begin, end) for kind, begin, end, _ in slices if kind == "data"]
+    quarter = second // 4
+    assert data == [
+        (0, 6 * quarter),
+        (7 * second, 7 * second + 3 * quarter),
+        (10 * second, 10 * second + quarter),
+        (14 * second, 14 * second + 2 * quarter),
+    ]

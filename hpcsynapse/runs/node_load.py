@@ -82,8 +82,8 @@ class Look:
         for run in self._runs:
             files = newest(telemetry(run.telemetry))
             over = str((read_json(run.exit) or {}).get("attempt", ""))
-            roles = _roles(run, {str(one.header.get("attempt")) for one in files})
-            found += [(run.name, one, roles.get(one.host, ""), one.header.get("attempt") == over) for one in files]
+            told = roles(run, {str(one.header.get("attempt")) for one in files})
+            found += [(run.name, one, told.get(one.host, ""), one.header.get("attempt") == over) for one in files]
         if self._daemons:
             found += [("", one, "", False) for one in newest(telemetry(self._daemons))]
         records = {one.path: _records(one) for _, one, _, _ in found}
@@ -156,7 +156,7 @@ def _state(one: Telemetry, alive: Mapping[Path, Telemetry], silent: set[Path]) -
     return ENDED if one.path not in alive else IS_SILENT if one.path in silent else RUNNING
 
 
-def _roles(run: RunDirectory, attempts: Iterable[str]) -> dict[str, str]:
+def roles(run: RunDirectory, attempts: Iterable[str]) -> dict[str, str]:
     """Return by host which ranks and parameter servers ran there, as they have shown before the first step."""
     ranks: dict[str, list[int]] = {}
     for item in (read_json(run.placement) or {}).get("ranks", ()):
@@ -225,7 +225,7 @@ def _load(run: str, one: Telemetry, roles: str, state: str, records: Sequence[Ma
     slowest = values.now("slowest_rank")
     known = slowest is not None and slowest >= 0
     step = values.now("step")
-    interfaces = _counted(told, values.names)
+    interfaces = exchanges_over(told, values.names)
     return NodeLoad(
         run=run,
         node=one.host,
@@ -277,7 +277,7 @@ def _gpus(values: _Values, told: Mapping[str, object]) -> dict[str, Any]:
     }
 
 
-def _counted(told: Mapping[str, object], names: Sequence[str]) -> list[str]:
+def exchanges_over(told: Mapping[str, object], names: Sequence[str]) -> list[str]:
     """Return what the node exchanges over: interfaces that are not counted twice, and InfiniBand's ports.
 
     Where only the loopback interface is, processes of one machine meet there.

@@ -48,7 +48,7 @@ class NodeSummary:
 def summaries(run: RunDirectory) -> list[NodeSummary]:
     """Return a summary of every node that recorded anything, by the number of the node."""
     files = [one for one in telemetry(run.telemetry) if one.count]
-    cores = _cores(run)
+    cores = cores_of(run)
     nodes: dict[str, list[Telemetry]] = {}
     for one in files:
         nodes.setdefault(one.host, []).append(one)
@@ -56,7 +56,7 @@ def summaries(run: RunDirectory) -> list[NodeSummary]:
     return [_of_node(host, starts, stretches, cores.get(host, 0)) for host, starts in nodes.items()]
 
 
-def _cores(run: RunDirectory) -> dict[str, int]:
+def cores_of(run: RunDirectory) -> dict[str, int]:
     """Return by host how many cores its ranks may run on, as they have shown before the first step."""
     found: dict[str, set[int]] = {}
     for item in (read_json(run.placement) or {}).get("ranks", ()):

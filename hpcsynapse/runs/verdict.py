@@ -61,7 +61,7 @@ def _steps(run: RunDirectory, workers: Sequence[NodeSummary]) -> Iterator[str]:
     slow = max(workers, key=lambda node: node.slowest)
     owns = sorted(node.own for node in workers)
     usual = owns[(len(owns) - 1) // 2]
-    waiting = min(phases["communicate"], max(0.0, slow.slowest - _mean([node.own for node in workers])))
+    waiting = min(phases["communicate"], max(0.0, slow.slowest - (step - phases["communicate"])))
     parts = {
         "compute": phases["forward"] + phases["backward"] + phases["update"],
         "exchange that nothing hides": phases["communicate"] - waiting,

@@ -14,6 +14,7 @@ REPORTS = {
     "scaling": ("RUN...", "step time, speedup, efficiency: the default"),
     "why": ("RUN...", "where time went, in parts that add up"),
     "lost": ("RUN...", "node-hours by use, and what each interruption cost"),
+    "utilisation": ("RUN...", "cores, memory, GPUs and network of every node"),
     "stragglers": ("RUN...", "which ranks were slow, and in what"),
     "hosts": ("[RUN...]", "which hosts were slow, else of the last 30 days"),
     "traffic": ("RUN...", "bytes that every node sent and received"),

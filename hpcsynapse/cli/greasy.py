@@ -187,10 +187,10 @@ def check(path: str, engine: str, workers: int | None, as_json: bool) -> None:
 @click.option("--workers", type=click.IntRange(min=1), help="tasks at a time on each node [1; here: the cores]")
 @click.option(
     "--by",
-    type=click.Choice(("auto", "greasy", "srun", "local")),
+    type=click.Choice(("auto", "greasy", "srun", "mpirun", "local")),
     default="auto",
     show_default=True,
-    help="Greasy where it is installed, else srun in jobs with steps, else processes here",
+    help="Greasy where it is installed, else srun in jobs with steps, else mpirun, or processes here",
 )
 @click.option("--engine", type=click.Choice(_ENGINES[1:]), help="engine of Greasy [basic-srun where srun is]")
 @click.option("--greasy", metavar="PATH", help="Greasy's own command [greasy]")

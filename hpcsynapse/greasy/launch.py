@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcsynapse import fields
 from hpcsynapse.errors import HpcSynapseError, SpecError
 from hpcsynapse.greasy import hosts
 from hpcsynapse.greasy.build import RolesRequest, write_roles
@@ -22,11 +20,7 @@ from hpcsynapse.greasy.work import RunRequest
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.schedulers import create
 from hpcsynapse.spec.job import JobSpec
-from hpcsynapse.spec.names import LOCKSTEP, owned
-
-# What belongs to one process or one machine and would mislead a process elsewhere.
-_OWN = ("HPCSYNAPSE_TASK", "HPCSYNAPSE_ROLE", "HPCSYNAPSE_CLUSTER", "SSH_", "PMI", "GREASY_", "XDG_")
-_OWN_NAMES = frozenset({"CUDA_VISIBLE_DEVICES", "HOSTNAME", "PWD", "OLDPWD", "SHLVL", "DISPLAY", "TMPDIR", "TERM", "_"})
+from hpcsynapse.spec.names import LOCKSTEP
 
 
 def main(arguments: list[str]) -> int:
@@ -52,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _request(spec: JobSpec, program: tuple[str, ...]) -> RolesRequest:
-    environ = {} if hosts.has_steps() else carried(os.environ)
+    environ = {} if hosts.has_steps() else hosts.carried(os.environ)
     roles: dict[str, Any] = {"ps": 0, "flags": False}
     if spec.served:
         roles = {
@@ -66,20 +60,6 @@ def _request(spec: JobSpec, program: tuple[str, ...]) -> RolesRequest:
     return RolesRequest(
         command=program, workdir=str(Path.cwd()), workers=spec.resources.local_size, ranks=True, env=environ, **roles
     )
-
-
-def carried(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the job that ranks need on nodes where only ssh leads: srun passes it on by itself."""
-    kept = {}
-    for name, value in environ.items():
-        try:
-            fields.env_name("environment", name)
-            fields.printable("environment", value)
-        except SpecError:
-            continue
-        if name not in _OWN_NAMES and not name.startswith(_OWN) and not owned(name):
-            kept[name] = value
-    return kept
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Runs a task list by Greasy where it is installed, else through srun, else as processes of this machine.
+"""Runs a task list by Greasy where it is installed, else through srun or mpirun, else as processes of this machine.
 
 The scripts and the records that they leave are the same; only those records say whether a task has succeeded.
 """
@@ -26,11 +26,11 @@ from hpcsynapse.greasy.outcomes import Outcome, from_record, of_list, with_comma
 from hpcsynapse.greasy.recorded import TABLE_NAME, commands, is_node_script, result_path, write_recorded
 from hpcsynapse.greasy.tasks import LIST_NAME, Task, TaskList, load, parse, read
 from hpcsynapse.greasy.work import RunRequest, Work, own_host
-from hpcsynapse.job import supervise
+from hpcsynapse.job import ssh, supervise
 from hpcsynapse.job.supervise import GRACES, Stopping
-from hpcsynapse.schedulers import srun
+from hpcsynapse.schedulers import mpirun, srun
 
-METHODS = ("auto", "greasy", "srun", "local")
+METHODS = ("auto", "greasy", "srun", "mpirun", "local")
 _LATE_SECONDS = 2.0
 _LOCK_NAME = ".lock"
 
@@ -93,7 +93,9 @@ def _run(tasks: TaskList, folder: Path, by: str, request: RunRequest, say: Calla
     environ = {**os.environ, "HPCSYNAPSE_GREASY_RUN": uuid.uuid4().hex[:12]}
     work = Work(tasks, left, ready, folder, places, environ)
     with Stopping(GRACES.script) as stopping:
-        codes = {"greasy": by_greasy, "srun": _by_srun, "local": _by_local}[by](work, request, stopping, say)
+        codes = {"greasy": by_greasy, "srun": _by_srun, "mpirun": _by_mpirun, "local": _by_local}[by](
+            work, request, stopping, say
+        )
     outcomes = _judge(work, codes, wait=by != "local" and not stopping.signal)
     return ListRun(with_commands(outcomes, commands(folder)), by, folder, stopping.signal)
 
@@ -152,7 +154,11 @@ def choose(request: RunRequest, environ: Mapping[str, str]) -> str:
         if hosts.has_steps(environ) and shutil.which("srun"):
             return "srun"
         if allocated and len(hosts.assigned_hosts(request.hosts, request.hostfile, environ)) > 1:
-            raise SpecError("neither Greasy nor srun is here to reach the other nodes; name Greasy with --greasy PATH")
+            if shutil.which("mpirun") and not hosts.has_steps(environ):
+                return "mpirun"
+            raise SpecError(
+                "neither Greasy nor srun nor mpirun is here to reach the other nodes; name Greasy with --greasy PATH"
+            )
         return "local"
     if request.by == "greasy" and not greasy:
         raise SpecError(f"{request.greasy or 'greasy'} is not a program here; name it with --greasy PATH")
@@ -205,6 +211,24 @@ def _by_multi_prog(work: Work, stopping: Stopping) -> dict[int, int]:
     child = supervise.start(argv, environ={**work.environ, srun.HOSTFILE: str(place)})
     supervise.wait(child, stopping)
     return {}
+
+
+def _by_mpirun(work: Work, request: RunRequest, stopping: Stopping, say: Callable[[str], None]) -> dict[int, int]:
+    """Node scripts as the programs of one mpirun, others as one mpirun a task, or as processes of this node."""
+    work.environ.update(mpirun.environment(work.environ, GRACES.script))
+    if work.nodes_only:
+        tasks = work.left.tasks
+        names = [own_host(task) or place for task, place in zip(tasks, work.places, strict=False)]
+        argv = mpirun.one_program_each(names, [shlex.split(task.command) for task in tasks])
+        supervise.wait(supervise.start(argv, environ=work.environ), stopping)
+        return {}
+    variables = list(hosts.carried(work.environ))
+
+    def launch(task: Task, place: str) -> list[str]:
+        program = shlex.split(task.command)
+        return program if ssh.is_here(place) else mpirun.one_task(place, program, variables)
+
+    return pool.Pool(work.left.tasks, work.places, launch, work.environ, request.retries, say).run(stopping)
 
 
 def _judge(work: Work, codes: Mapping[int, int], *, wait: bool) -> list[Outcome]:

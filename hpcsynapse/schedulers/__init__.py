@@ -26,5 +26,5 @@ def queue_of_job(environ: Mapping[str, str]) -> Scheduler | None:
 
 def print_hosts(arguments: list[str]) -> int:
     """Print the hosts of this job of a queue, one a line: the tool `hosts QUEUE` of job scripts."""
-    print("\n".join(create(arguments[0]).hosts(os.environ)))
+    print("\n".join(create(arguments[0]).assigned(os.environ)))
     return 0

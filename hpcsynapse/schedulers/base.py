@@ -70,8 +70,10 @@ def mail_letters(spec: JobSpec, letters: Mapping[str, str], none: str) -> str:
     return "".join(dict.fromkeys(letters[event] for event in chosen)) or none
 
 
+# Set by a packed job for one of its runs; named as what `hosts` sets in its jobs, so that no other job gets it.
+SUBSET = "HPCSYNAPSE_HOSTS_SUBSET"
 # Launchers that need nothing of the queue but the hosts of a job.
-ANYWHERE = ("mpirun", "mpiexec", "horovodrun", "greasy")
+ANYWHERE = ("mpirun", "mpiexec", "horovodrun", "torchrun", "greasy")
 
 
 class Scheduler(ABC):
@@ -281,4 +283,8 @@ class Scheduler(ABC):
 
     def subset(self, environ: Mapping[str, str], hosts: Sequence[str], tasks: int) -> dict[str, str]:
         """Return a job's environment as if it had these hosts only, with so many tasks on each; for packed jobs."""
-        raise NotImplementedError(self.name)
+        return {**environ, SUBSET: " ".join(hosts)}
+
+    def assigned(self, environ: Mapping[str, str]) -> list[str]:
+        """Return the hosts that may be used: those of `subset` in a packed job, else all; raises PlacementError."""
+        return environ[SUBSET].split() if environ.get(SUBSET) else self.hosts(environ)

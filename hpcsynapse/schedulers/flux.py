@@ -53,6 +53,7 @@ class Flux(Scheduler):
     )
     programs = ("flux",)
     directive = "#flux: "
+    own_directives = ("--job-name=", "--output=")
     job_variables = ("FLUX_ENCLOSING_ID",)
     preferred = ("mpirun", "mpiexec")
     tells_launchers = False
@@ -76,6 +77,10 @@ class Flux(Scheduler):
     def after_options(self, job_id: str) -> list[str]:
         """Refuse: what comes between `flux` and `batch` is no option of it."""
         raise SpecError(f"{self.name}: one job waits for another by --dependency afterany:{job_id}; say --no-chain")
+
+    def shared_job_template(self, jobs: str) -> str:
+        """Return the template of a job that makes several runs; Flux has no arrays."""
+        return super().shared_job_template(jobs) if jobs == "array" else "flux/packed.sh.j2"
 
     def parse_job_id(self, stdout: str) -> str:
         """Return the id in letters that every locale has; raises SchedulerOutputError."""

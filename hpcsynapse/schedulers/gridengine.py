@@ -78,8 +78,8 @@ class GridEngine(Scheduler):
         return ["-hold_jid", job_id]
 
     def shared_job_template(self, jobs: str) -> str:
-        """Return the template of an array; steps on some nodes of a job are not to be had."""
-        return "gridengine/array.sh.j2" if jobs == "array" else super().shared_job_template(jobs)
+        """Return the template of an array, or of a job that makes several runs."""
+        return f"gridengine/{jobs}.sh.j2"
 
     def array_task_id(self, job_id: str, task: int) -> str:
         """Return `12.1` for the first task: Grid Engine counts from 1."""

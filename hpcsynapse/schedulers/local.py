@@ -36,7 +36,7 @@ class Local(Scheduler):
     owner_variable = "$HOSTNAME:$$"
     lacks = ("queue.exclude",)
     one_machine = True
-    launchers = ("local", *ANYWHERE, "torchrun")
+    launchers = ("local", *ANYWHERE)
     preferred = ("local", "mpirun")
 
     def submit_command(self, script: Path) -> list[str]:

@@ -73,8 +73,8 @@ class Lsf(Scheduler):
         return ["-w", f"ended({job_id})"]
 
     def shared_job_template(self, jobs: str) -> str:
-        """Return the template of an array; steps on some nodes of a job are not started here."""
-        return "lsf/array.sh.j2" if jobs == "array" else super().shared_job_template(jobs)
+        """Return the template of an array, or of a job that makes several runs."""
+        return f"lsf/{jobs}.sh.j2"
 
     def array_task_id(self, job_id: str, task: int) -> str:
         """Return `12[1]` for the first task."""

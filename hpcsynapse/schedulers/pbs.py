@@ -98,8 +98,8 @@ class Pbs(Scheduler):
         return ["-W", f"depend=afterany:{job_id}"]
 
     def shared_job_template(self, jobs: str) -> str:
-        """Return the template of an array; steps on some nodes of a job are not to be had."""
-        return "pbs/array.sh.j2" if jobs == "array" else super().shared_job_template(jobs)
+        """Return the template of an array, or of a job that makes several runs."""
+        return f"pbs/{jobs}.sh.j2"
 
     def array_task_id(self, job_id: str, task: int) -> str:
         """Return `12[3]` for `12[]`; an array of one is none (qsub refuses it), and keeps its id."""
@@ -190,8 +190,8 @@ class Torque(Pbs):
         return ["bash", "-c", _ASK_TORQUE, "qstat", *job_ids]
 
     def shared_job_template(self, jobs: str) -> str:
-        """Refuse: arrays are PBS's own here."""
-        return Scheduler.shared_job_template(self, jobs)
+        """Return the template of a job that makes several runs; arrays are PBS's own here."""
+        return Scheduler.shared_job_template(self, jobs) if jobs == "array" else super().shared_job_template(jobs)
 
 
 def node_counts(spec: JobSpec) -> dict[str, str]:

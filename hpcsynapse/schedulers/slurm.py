@@ -61,7 +61,7 @@ class Slurm(Scheduler):
     max_tasks = 1000  # MaxArraySize is 1001 unless a site has changed it (slurm.conf(5))
     job_variables = ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
     gpus_variable = "SLURM_GPUS_ON_NODE"
-    launchers = ("srun", *ANYWHERE, "torchrun")
+    launchers = ("srun", *ANYWHERE)
     preferred = ("srun",)
     hydra_launcher = "slurm"
     has_steps = True

@@ -27,7 +27,7 @@ from hpcsynapse.study.folder import has_finished
 from hpcsynapse.submission.cancel import cancel_requested
 
 _LOOK = 0.2  # seconds between looks at the run that is underway
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM)
 
 
 class Allocation:
@@ -59,7 +59,7 @@ class Allocation:
         environment = self._queue.subset(os.environ, self._hosts[: spec.allocated_nodes], tasks)
         run.logs.mkdir(exist_ok=True)
         with (run.logs / "job.log").open("ab") as log:
-            script = str(run.job_script("job.sh"))
+            script = str(run.job_script(self._queue.job_file))
             self._child = supervise.start(["/bin/bash", script], environ=environment, output=log)
             try:
                 if self._early:

@@ -112,7 +112,13 @@ def _mpirun(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Scheduler)
     Where the queue starts its daemons, they get the job's environment. Elsewhere ssh does: hosts and variables are
     named then.
     """
-    mapping = ["--oversubscribe"] if queue.one_machine else ["--map-by", f"ppr:{spec.resources.local_size}:node"]
+    return [*_by_mpirun(spec, queue, spec.resources.local_size), *rank]
+
+
+def _by_mpirun(spec: JobSpec, queue: Scheduler, each: int) -> list[str]:
+    """Return the words that start so many processes on each node through Open MPI."""
+    total = spec.resources.world_size if queue.one_machine else spec.resources.nodes * each
+    mapping = ["--oversubscribe"] if queue.one_machine else ["--map-by", f"ppr:{each}:node"]
     if not queue.slot_per_rank:  # mpirun would see one slot a node
         mapping.append("--oversubscribe")
     if not queue.tells_launchers:
@@ -124,7 +130,7 @@ def _mpirun(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Scheduler)
             *sorted(spec.launch.env),
         )
         mapping += [word for name in needed for word in ("-x", name)]
-    return ["mpirun", "-np", str(spec.resources.world_size), *mapping, "--bind-to", "none", *rank]
+    return ["mpirun", "-np", str(total), *mapping, "--bind-to", "none"]
 
 
 def _mpiexec(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Scheduler) -> list[str]:
@@ -188,15 +194,29 @@ def _torchrun(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Schedule
     where = [Shell('--master-addr="$MASTER_ADDR"'), Shell('--master-port="$MASTER_PORT"')]
     if queue.one_machine:
         return [*inside, *agent, "--node-rank=0", *where, *rank]
-    cpus = spec.resources.cpus and spec.resources.cpus * resources.local_size
-    options = [f"--nodes={resources.nodes}", f"--ntasks={resources.nodes}", "--ntasks-per-node=1"]
-    step = _on_each_host() if queue.over_ssh else ["srun", *options, *_step_options(spec, run_dir, cpus)]
-    inner = (
-        f'node=${queue.node_rank_variable}; agent=("${{@:1:$1+1}}"); '
-        'exec "${agent[@]:1}" --node-rank="$node" "${@:$1+2}"'
-    )
+    inner = 'agent=("${@:1:$1+1}"); exec "${agent[@]:1}" --node-rank="$node" "${@:$1+2}"'
+    step, number = _on_each_node(spec, run_dir, queue)
     words = [*agent, *where]
-    return [*step, *inside, "bash", "-c", inner, "torchrun", str(len(words)), *words, *rank]
+    return [*step, *inside, "bash", "-c", f"{number}; {inner}", "torchrun", str(len(words)), *words, *rank]
+
+
+def agents_by_mpirun(queue: Scheduler) -> bool:
+    """Tell whether it takes Open MPI to start one torchrun on each node of this queue's jobs."""
+    return not (queue.one_machine or queue.over_ssh or queue.has_steps)
+
+
+def _on_each_node(spec: JobSpec, run_dir: Path, queue: Scheduler) -> tuple[list[str], str]:
+    """Return the words that start one process on each node, and the shell text that puts its number into `node`."""
+    if agents_by_mpirun(queue):  # whose ranks are no processes of MPI: they would be taken for the agent
+        mine = "${!OMPI_COMM_WORLD_@} ${!OMPI_MCA_ess_@} ${!PMIX_@}"
+        return _by_mpirun(spec, queue, 1), f"node=$OMPI_COMM_WORLD_RANK; unset {mine}"
+    number = f"node=${queue.node_rank_variable}"
+    if queue.over_ssh:
+        return _on_each_host(), number
+    resources = spec.resources
+    options = [f"--nodes={resources.nodes}", f"--ntasks={resources.nodes}", "--ntasks-per-node=1"]
+    cpus = resources.cpus and resources.cpus * resources.local_size
+    return ["srun", *options, *_step_options(spec, run_dir, cpus)], number
 
 
 def _local(spec: JobSpec, run_dir: Path, rank: Sequence[str], queue: Scheduler) -> list[str]:

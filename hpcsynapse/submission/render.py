@@ -65,6 +65,7 @@ def context(spec: JobSpec, run_dir: Path, scheduler: Scheduler, packed: bool = F
         "slots": resources.world_size if scheduler.one_machine else resources.local_size,
         "tells_launchers": scheduler.tells_launchers,
         "hydra_launcher": scheduler.hydra_launcher,
+        "agents_by_mpirun": launchers.agents_by_mpirun(scheduler),
         "threads": spec.threads,
         "owner": scheduler.owner_variable or scheduler.job_id_variable,
         "preempted": scheduler.preempted_command,

@@ -1,21 +1,26 @@
 """What the fake queues share: jobs as JSON files that one runner each writes, processes that really run and end.
 
 A runner starts the job's script as the first process of a session, and ends it as its queue does: a `ladder` of
-signals with seconds between them, sent to all processes of the job. All tasks run on this machine.
+signals with seconds between them, sent to all processes of the job. All tasks run on this machine, or on the hosts that
+FAKE_BATCH_HOSTS names, which ssh reaches and whose processes this machine sees (scripts/ssh-lab).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+HOSTS = os.environ.get("FAKE_BATCH_HOSTS", "").split()
+MARK = "FAKE_BATCH_JOB"  # names the job in the environment of all its processes
 DELAY = float(os.environ.get("FAKE_BATCH_DELAY", "0.3"))
 
 
@@ -41,6 +46,27 @@ def folder() -> Path:
     place = Path(os.environ["FAKE_BATCH_STATE"])
     place.mkdir(parents=True, exist_ok=True)
     return place
+
+
+def hosts(count: int) -> list[str]:
+    """The hosts of a job of so many nodes."""
+    assert not HOSTS or count <= len(HOSTS), "more nodes than there are"
+    return HOSTS[:count] or [os.uname().nodename] * count
+
+
+def own_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """What processes on any host need to be known as those of a job, and to find this lab."""
+    return {key: value for key, value in environment.items() if key.startswith("FAKE_")}
+
+
+def on_host(host: str, argv: Sequence[str], environment: Mapping[str, str], cwd: str, umask: int = 0o022) -> list[str]:
+    """The argv that runs a program on a host with this environment alone."""
+    variables = [f"{key}={value}" for key, value in environment.items() if key.isidentifier()]
+    words = ["env", "-i", *variables, *argv]
+    if not HOSTS or host == os.uname().nodename:
+        return ["bash", "-c", f"cd {shlex.quote(cwd)} && umask {umask:o} && exec {shlex.join(words)}"]
+    command = f"cd {shlex.quote(cwd)} && umask {umask:o} && exec {shlex.join(words)}"
+    return ["ssh", "-o", "BatchMode=yes", host, command]
 
 
 def new_number() -> int:
@@ -96,15 +122,14 @@ def _run(job: Job) -> None:
     output = Path(job.more.get("output", "/dev/null"))
     spool = folder() / f"spool-{job.id}"  # copied when the job has ended
     with spool.open("wb") as file:
+        environment = job.environment | own_variables(os.environ) | {MARK: job.id}
+        host = hosts(1)[0]
         child = subprocess.Popen(
-            ["/bin/bash", job.script],
-            cwd=job.cwd,
-            env=job.environment,
+            on_host(host, ["/bin/bash", job.script], environment, job.cwd, job.umask),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
             start_new_session=True,
-            umask=job.umask,
         )
         job.state = "running"
         save(job)
@@ -126,17 +151,24 @@ def _watch(child: subprocess.Popen[bytes], job: Job, asked: Path) -> str:
         if ladder and time.monotonic() >= due:
             number, wait = ladder.pop(0)
             due = time.monotonic() + wait
-            _send(child.pid, number)
+            _send(job, child.pid, number)
         time.sleep(0.05)
-    _send(child.pid, signal.SIGKILL)
+    _send(job, child.pid, signal.SIGKILL)
     return why
 
 
-def _send(session: int, number: int) -> None:
-    """To every process of the session, as queues find them by their own marks."""
+def _send(job: Job, session: int, number: int) -> None:
+    """To every process of the job on all its hosts, or of its session on this one."""
+    mark = f"{MARK}={job.id}".encode()
     for entry in Path("/proc").iterdir():
         with suppress(OSError, IndexError, ValueError):
-            if entry.name.isdigit() and int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
+            if not entry.name.isdigit():
+                continue
+            if HOSTS:
+                found = mark in (entry / "environ").read_bytes().split(b"\0")
+            else:
+                found = int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session
+            if found:
                 os.kill(int(entry.name), number)
 
 

@@ -19,8 +19,9 @@ exec >> /scratch/runs/flux-everything/logs/job.log 2>&1
 cd '/home/me/my project' || exit 1
 hpcs_run_dir=/scratch/runs/flux-everything
 hpcs_started=$(date +%s.%N)
-hpcs_hosts=$(flux hostlist -e local | tr ' ' '\n')
-export HPCSYNAPSE_JOB_HOSTS="$hpcs_hosts"
+HPCSYNAPSE_JOB_HOSTS=$(flux hostlist -e local | tr ' ' '\n')
+export HPCSYNAPSE_JOB_HOSTS
+hpcs_hosts=$(/opt/hpcsynapse/bin/python -EP -m hpcsynapse.job hosts flux)
 # How Open MPI and hydra reach other nodes without ssh: called as ssh would be. Brokers are numbered as hosts are listed.
 cat > "$hpcs_run_dir/agent.sh" <<'AGENT'
 #!/bin/bash

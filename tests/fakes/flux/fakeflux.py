@@ -70,6 +70,7 @@ def do_batch(argv: list[str]) -> int:
     copy = batch.folder() / f"{job_id}.script"
     copy.write_text(script)
     environment = dict(os.environ) | {"FLUX_ENCLOSING_ID": f"f{job_id}", "FLUX_URI": "local:///nowhere"}
+    environment["FAKE_FLUX_HOSTS"] = " ".join(batch.hosts(int(asked["N"][-1])))
     impossible = int(asked.get("g", ["0"])[-1]) > 4
     job = batch.Job(
         id=job_id,
@@ -128,12 +129,14 @@ def do_cancel(argv: list[str]) -> int:
 
 
 def do_exec(argv: list[str]) -> int:
-    return subprocess.run(argv[2:]).returncode
+    """`-r RANK PROGRAM...` on the broker of that number, as hosts are listed."""
+    host = os.environ["FAKE_FLUX_HOSTS"].split()[int(argv[1])]
+    return subprocess.run(batch.on_host(host, argv[2:], os.environ, str(Path.cwd()))).returncode
 
 
 if __name__ == "__main__":
     verb, rest = sys.argv[1], sys.argv[2:]
     if verb in ("hostlist", "uptime"):
-        print(os.uname().nodename if verb == "hostlist" else " 12:00:00 run 1h, owner me, depth 0, size 1")
+        print(os.environ["FAKE_FLUX_HOSTS"] if verb == "hostlist" else " 12:00:00 run 1h, owner me, depth 0, size 1")
         sys.exit(0)
     sys.exit({"batch": do_batch, "jobs": do_jobs, "cancel": do_cancel, "exec": do_exec}[verb](rest))

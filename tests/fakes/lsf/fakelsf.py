@@ -31,7 +31,8 @@ def bsub(argv: list[str]) -> int:
     rest = [*words, *argv]
     while rest:
         word = rest.pop(0)
-        asked[word] = "" if word in FLAGS else rest.pop(0)
+        value = "" if word in FLAGS else rest.pop(0)
+        asked[word] = f"{asked['-R']} {value}" if word == "-R" and "-R" in asked else value  # several must all hold
     if asked.get("-q", "normal") != "normal":
         return refuse(f"{asked['-q']}: No such queue.")
     if not re.fullmatch(r"(\d+:)?\d+", asked.get("-W", "60")):
@@ -52,13 +53,15 @@ def bsub(argv: list[str]) -> int:
 
 def begin(number: int, index: int, copy: Path, asked: dict[str, str]) -> None:
     slots = int(asked.get("-n", "1"))
+    each = int((re.search(r"ptile=(\d+)", asked.get("-R", "")) or [0, slots])[1])
+    names = batch.hosts(slots // each)
     hosts = batch.folder() / f"hosts-{number}"
-    hosts.write_text(f"{os.uname().nodename}\n" * slots)
+    hosts.write_text("".join(f"{name}\n" * each for name in names))
     environment = dict(os.environ) | {
         "LSB_JOBID": str(number),
         "LSB_JOBINDEX": str(index),
         "LSB_DJOB_HOSTFILE": str(hosts),
-        "LSB_MCPU_HOSTS": f"{os.uname().nodename} {slots}",
+        "LSB_MCPU_HOSTS": " ".join(f"{name} {each}" for name in names),
         "LS_SUBCWD": str(Path.cwd()),
     }
     hours, _, minutes = asked.get("-W", "60").rpartition(":")
@@ -135,7 +138,12 @@ def bhist(argv: list[str]) -> int:
 
 
 def blaunch(argv: list[str]) -> int:
-    return subprocess.run(["bash", "-c", " ".join(argv[1:])]).returncode
+    """As ssh: the words behind the host are given to a shell there, with the caller's environment."""
+    words = list(argv)
+    while words[0].startswith("-"):  # hydra says -n: no input
+        words.pop(0)
+    program = ["bash", "-c", " ".join(words[1:])]
+    return subprocess.run(batch.on_host(words[0], program, os.environ, str(Path.cwd()))).returncode
 
 
 if __name__ == "__main__":

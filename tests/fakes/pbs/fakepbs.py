@@ -99,7 +99,8 @@ def begin(number: int, task: str, copy: Path, resources: dict[str, str], asked: 
     nodes, *chunk = resources.get("select", "1").split(":")
     counts = dict(part.partition("=")[::2] for part in chunk)
     hosts = batch.folder() / f"nodes-{number}"
-    hosts.write_text(f"{os.uname().nodename}\n" * (int(nodes) * int(counts.get("mpiprocs", 1))))
+    names = [host for host in batch.hosts(int(nodes)) for _ in range(int(counts.get("mpiprocs", 1)))]
+    hosts.write_text("".join(f"{name}\n" for name in names))
     environment = {
         key: value for key, value in os.environ.items() if "V" in asked or key in ("HOME", "USER", "LOGNAME")
     }
@@ -186,10 +187,13 @@ def qdel(argv: list[str]) -> int:
 
 
 def pbsdsh(argv: list[str]) -> int:
-    """A fresh environment, the directory HOME, and exit code 0 whatever happens."""
+    """A fresh environment, the directory HOME, no input, and exit code 0 whatever happens."""
     program = argv[argv.index("--") + 1 :]
     own = {key: value for key, value in os.environ.items() if key.startswith("PBS_") or key in ("HOME", "USER")}
-    code = subprocess.run(program, env=own | {"PATH": "/bin:/usr/bin"}, cwd=os.environ["HOME"]).returncode
+    own |= batch.own_variables(os.environ) | {"PATH": "/bin:/usr/bin"}
+    lines = Path(os.environ["PBS_NODEFILE"]).read_text().split()
+    host = lines[int(argv[argv.index("-n") + 1])]
+    code = subprocess.run(batch.on_host(host, program, own, os.environ["HOME"]), stdin=subprocess.DEVNULL).returncode
     if code:
         print(f"pbsdsh: task 0x00000001 exit status {code}", file=sys.stderr)
     return 0

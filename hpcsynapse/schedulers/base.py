@@ -90,6 +90,7 @@ class Scheduler(ABC):
     query_without: ClassVar[tuple[str, ...]] = ()  # variables that would send questions about jobs elsewhere
     lacks: ClassVar[tuple[str, ...]] = ()  # settings (section.name) that have no counterpart in this queue
     programs: ClassVar[tuple[str, ...]] = ()  # commands that are on the PATH where this queue is
+    submit_words: ClassVar[int] = 1  # words of its submit command that come before any option
     reads_stdin: ClassVar[bool] = False  # its submit command takes the job file from standard input
     one_machine: ClassVar[bool] = False  # its jobs run on the machine where they are submitted
     directive: ClassVar[str] = ""  # how a line of a job file begins that asks the queue for something

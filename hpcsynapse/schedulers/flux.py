@@ -52,6 +52,7 @@ class Flux(Scheduler):
         "resources.mem",
     )
     programs = ("flux",)
+    submit_words = 2
     directive = "#flux: "
     own_directives = ("--job-name=", "--output=")
     job_variables = ("FLUX_ENCLOSING_ID",)
@@ -75,8 +76,8 @@ class Flux(Scheduler):
         return ["flux", "batch", str(script)]
 
     def after_options(self, job_id: str) -> list[str]:
-        """Refuse: what comes between `flux` and `batch` is no option of it."""
-        raise SpecError(f"{self.name}: one job waits for another by --dependency afterany:{job_id}; say --no-chain")
+        """Return the dependency on another job's end."""
+        return [f"--dependency=afterany:{job_id}"]
 
     def shared_job_template(self, jobs: str) -> str:
         """Return the template of a job that makes several runs; Flux has no arrays."""

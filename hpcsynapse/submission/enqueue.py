@@ -59,7 +59,8 @@ def enqueue(
     """
     scheduler = create(spec.queue.scheduler)
     command = scheduler.submit_command(script)
-    command[1:1] = scheduler.after_options(after) if after else scheduler.submit_options(spec.queue.dependency)
+    options = scheduler.after_options(after) if after else scheduler.submit_options(spec.queue.dependency)
+    command[scheduler.submit_words : scheduler.submit_words] = options
     stdin = script if scheduler.reads_stdin else None
     record = _record(spec, command, script)
     if allocation_nodes is not None:

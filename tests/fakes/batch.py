@@ -114,7 +114,7 @@ def cancel(job_id: str) -> None:
 def _run(job: Job) -> None:
     asked = folder() / f"cancel-{job.id}"
     end = time.monotonic() + DELAY
-    while not asked.exists() and (job.state == "held" or time.monotonic() < end):
+    while not asked.exists() and (job.state == "held" or _waits(job) or time.monotonic() < end):
         time.sleep(0.05)
     if asked.exists():
         job.state, job.why = "ended", "cancelled"
@@ -139,6 +139,12 @@ def _run(job: Job) -> None:
         with output.open("ab") as target:
             target.write(spool.read_bytes() + job.more.get("report", "").encode())
     return save(job)
+
+
+def _waits(job: Job) -> bool:
+    """Whether a job that this one comes after has not ended yet."""
+    others = [load(one) for one in job.more.get("after", "").split()]
+    return any(other is not None and other.state != "ended" for other in others)
 
 
 def _watch(child: subprocess.Popen[bytes], job: Job, asked: Path) -> str:

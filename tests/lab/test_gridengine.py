@@ -119,7 +119,7 @@ def test_two_nodes_with_two_ranks_are_trained(lab: GridEngineLab, user: User) ->
     assert (point["nodes"], point["ranks"]) == ("2", "4")
 
 
-@pytest.mark.parametrize("launcher", ["mpirun", "mpiexec"])
+@pytest.mark.parametrize("launcher", ["mpirun", "mpiexec", "torchrun"])
 def test_environment_and_hosts_reach_every_rank(lab: GridEngineLab, user: User, launcher: str) -> None:
     user.script("tell.py", TELL)
     run, done = user.follow(
@@ -232,6 +232,35 @@ def test_a_study_is_an_array(lab: GridEngineLab, user: User) -> None:
     rows = user.find_all()
     assert len({row["job_id"].partition(".")[0] for row in rows}) < len(rows)
     wait_until(lambda: {row["state"] for row in user.find_all()} == {"FINISHED"}, 300, "all runs have finished")
+
+
+def test_a_packed_study_runs_on_parts_of_the_job(lab: GridEngineLab, user: User) -> None:
+    user.script("tell.py", TELL)
+    words = ("--jobs", "packed", "--time", "2m", "--", "python", "tell.py")
+    user.hpcsynapse("study", "--name", "s", "--nodes", "1,2", *words, timeout=300)
+    wait_until(lambda: {row["state"] for row in user.find_all()} == {"FINISHED"}, 300, "all runs have finished")
+    told = [len(list(Path(row["path"]).glob("told-*.json"))) for row in user.find_all()]
+    assert sorted(told) == [1, 2] and len({row["job_id"] for row in user.find_all()}) == 1
+
+
+def test_a_task_list_is_run_on_both_nodes(lab: GridEngineLab, user: User) -> None:
+    lines = (
+        "#$ -S /bin/bash",
+        "#$ -cwd -V -j y -o list.log -pe mpi-1 2",
+        "hpcsynapse greasy farm --grid n=1,2,3,4 -- sh -c 'hostname; sleep 2; exit $(({n} == 3))'",
+        "hpcsynapse greasy run farm/tasks.greasy --json > run.json",
+        "echo ended with $?",
+    )
+    user.script("list.sh", "\n".join(lines) + "\n")
+    said = user.call("qsub", "-terse", "list.sh")
+    assert said.returncode == 0, said.stderr
+    log = user.folder / "list.log"
+    wait_until(lambda: log.is_file() and "ended with" in log.read_text(), 240, "the list has ended")
+    assert "ended with 1" in log.read_text(), log.read_text()
+    tasks = json.loads((user.folder / "run.json").read_text())["tasks"]
+    assert [(one["state"], one["exit_code"]) for one in tasks] == [("ok", 0), ("ok", 0), ("failed", 1), ("ok", 0)]
+    logs = [path.read_text().split()[0] for path in sorted((user.folder / "farm" / "logs").glob("task_*.log"))]
+    assert set(logs) == set(lab.nodes)
 
 
 def test_a_start_that_fails_is_no_waiting(lab: GridEngineLab, user: User) -> None:

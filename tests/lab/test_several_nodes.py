@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from researcher import TELL, Researcher, Run, at_login
 from ssh_lab import LOGIN, SshLab, brought_up
+from waiting import wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -64,8 +66,18 @@ def hosts_of(run: Run) -> list[str]:
     return [one["host"] for one in run.file("placement.json")["ranks"]]
 
 
-@pytest.mark.parametrize("launcher", ["mpirun", "mpiexec", "torchrun"])
+@pytest.mark.parametrize("launcher", ["mpirun", "torchrun"])
 def test_environment_and_hosts_reach_every_rank(lab: SshLab, user: User, launcher: str) -> None:
+    tell_from_two_nodes(lab, user, launcher)
+
+
+@pytest.mark.slow
+def test_hydra_reaches_every_rank(lab: SshLab, user: User) -> None:
+    tell_from_two_nodes(lab, user, "mpiexec")
+
+
+def tell_from_two_nodes(lab: SshLab, user: User, launcher: str) -> None:
+    """Every rank tells where it is and what it knows, and that is what was asked for."""
     user.script("tell.py", TELL)
     words = ("--launcher", launcher, "--env", "SAID=a b;$c", "--", "python", "tell.py")
     run, done = user.follow(*TWO, "--name", launcher, *words, timeout=300)
@@ -81,7 +93,7 @@ def test_parameter_servers_on_two_nodes(lab: SshLab, user: User) -> None:
     run, done = user.follow(*TWO, "--strategy", "ps-sync", *TRAINING, "--name", "ps", timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr + run.text("logs/job.log")
     assert done.stdout.splitlines()[-1].startswith("FINISHED")
-    assert set(hosts_of(run)) == set(lab.nodes)
+    assert {one["host"] for one in run.file("placement.json")["ranks"]} == set(lab.nodes)
 
 
 def test_a_program_that_fails_on_the_other_node(lab: SshLab, user: User) -> None:
@@ -89,3 +101,21 @@ def test_a_program_that_fails_on_the_other_node(lab: SshLab, user: User) -> None
     run, done = user.follow(*TWO, "--launcher", "torchrun", "--name", "f", "--", "python", "fails.py", timeout=300)
     status = user.status(run)
     assert (status["state"], status["exit_code"], status["failure"]["rank"]) == ("FAILED", 7, 3), done.stdout
+
+
+def test_a_packed_study_runs_on_parts_of_the_job(lab: SshLab, user: User) -> None:
+    user.script("tell.py", TELL)
+    words = ("--jobs", "packed", "--time", "2m", "--launcher", "mpirun", "--", "python", "tell.py")
+    user.hpcsynapse("study", "--name", "p", "--nodes", "1,2", *words)
+
+    def rows() -> list[dict[str, Any]]:
+        return list(json.loads(user.hpcsynapse("status", "--json", "runs/p")))
+
+    wait_until(
+        lambda: {one["state"] for one in rows()} <= {"FINISHED", "FAILED", "STOPPED"}, 240, "the study has ended"
+    )
+    found = [Run(name="", job_id=row["job_id"], path=Path(row["path"])) for row in rows()]
+    assert {row["state"] for row in rows()} == {"FINISHED"}, [run.text("logs/job.log") for run in found]
+    hosts = [[one["host"] for one in run.by_rank(len(list(run.path.glob("told-*.json"))))] for run in found]
+    assert sorted(hosts, key=len) == [[lab.nodes[0]], list(lab.nodes)]
+    assert len({run.job_id for run in found}) == 1

@@ -165,6 +165,15 @@ def test_a_study_is_an_array_or_says_that_there_are_none(place: Place) -> None:
     assert len(set(ids)) == 4 and all("[" in one for one in ids)
 
 
+def test_a_study_is_made_within_one_job(place: Place) -> None:
+    study = ("study", "--ranks-per-node", "1,2", "--time", "1m", "--name", "p", "--jobs", "packed", "--", "true")
+    done = place.call(*study)
+    assert done.returncode == 0, done.stderr
+    states = lambda: {one["state"] for one in place.status("runs/p")}  # noqa: E731
+    wait_until(lambda: states() == {"FINISHED"}, 240, "all runs have finished")
+    assert len({one["job_id"] for one in place.status("runs/p")}) == 1
+
+
 def test_a_job_that_the_queue_has_forgotten_is_judged_by_what_it_left(place: Place) -> None:
     place.hpcsynapse("submit", "--name", "g", "--", "true")
     status = place.ended("g")

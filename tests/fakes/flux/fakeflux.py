@@ -44,7 +44,7 @@ def do_batch(argv: list[str]) -> int:
     script = Path(argv[-1]).read_text()
     asked: dict[str, list[str]] = {}
     try:
-        rest = directives(script)
+        rest = directives(script) + [word for word in argv[:-1] if word != "--dry-run"]
         while rest:
             word = rest.pop(0)
             name, given, value = word.lstrip("-").partition("=")
@@ -65,6 +65,9 @@ def do_batch(argv: list[str]) -> int:
     if "--dry-run" in argv:
         print(json.dumps({"attributes": {"system": {"duration": float(limit[1]) * UNITS[limit[2]]}}}))
         return 0
+    after = [one.partition(":")[2] for one in asked.get("dependency", [])]
+    if unknown := [one for one in after if batch.load(one[1:]) is None]:
+        return refuse(f"dependency: afterany: id {unknown[0]}: job not found")
     number = batch.new_number()
     job_id = f"3NxJAv{number}"
     copy = batch.folder() / f"{job_id}.script"
@@ -80,7 +83,7 @@ def do_batch(argv: list[str]) -> int:
         seconds=float(limit[1]) * UNITS[limit[2]],
         cancel=list(KILL),
         limit=[(signal.SIGALRM, 0.0), (signal.SIGHUP, 30.0), (signal.SIGKILL, 0.0)],
-        more={"name": argv[-1]},
+        more={"name": argv[-1], "after": " ".join(one[1:] for one in after)},
     )
     batch.start(job)
     print(f"{'f' if os.environ.get('LC_ALL') == 'C' else chr(0x192)}{job_id}")

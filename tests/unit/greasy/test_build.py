@@ -18,8 +18,7 @@ from hpcsynapse.errors import HpcSynapseError, SpecError
 from hpcsynapse.greasy import build
 from hpcsynapse.greasy.build import RolesRequest, addresses, lay_out, write_roles
 from hpcsynapse.greasy.check import check_text
-from hpcsynapse.greasy.hosts import assigned_hosts
-from hpcsynapse.greasy.hosts import carried
+from hpcsynapse.greasy.hosts import assigned_hosts, carried
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "greasy"
 DUMP = """

@@ -29,6 +29,15 @@ SITES = {
     "gadi-gpuvolta",
     "generic-lsf",
     "generic-flux",
+    "perlmutter-gpu",
+    "lumi-g",
+    "frontier",
+    "leonardo-booster",
+    "karolina-gpu",
+    "juwels-gpus",
+    "adastra-mi250",
+    "raven-gpu",
+    "minerva-gpu",
 }
 
 
@@ -45,6 +54,32 @@ def head(text: str) -> list[str]:
 def test_the_sites_are_those_of_the_documentation() -> None:
     assert set(shipped_sites()) == SITES
     assert all(f"| `{name}` |" in PAGE for name in SITES)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SITES if not name.startswith(("generic-", "minotauro-"))))
+def test_every_centre_names_the_page_that_its_facts_are_from(name: str) -> None:
+    first = shipped_sites()[name].read_text().partition("[site]")[0]
+    assert "https://" in first or name == "marenostrum5-acc", first
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("perlmutter-gpu", {"#SBATCH --constraint=gpu", "#SBATCH --gpus-per-node=4", "#SBATCH --cpus-per-task=16"}),
+        ("lumi-g", {"#SBATCH --partition=standard-g", "#SBATCH --gpus-per-node=4"}),
+        ("frontier", {"#SBATCH --partition=batch", "#SBATCH --cpus-per-task=7"}),
+        ("leonardo-booster", {"#SBATCH --gres=gpu:4", "#SBATCH --cpus-per-task=8"}),
+        ("karolina-gpu", {"#SBATCH --partition=qgpu", "#SBATCH --cpus-per-task=16"}),
+        ("juwels-gpus", {"#SBATCH --partition=gpus", "#SBATCH --gres=gpu:4"}),
+        ("adastra-mi250", {"#SBATCH --constraint=MI250", "#SBATCH --exclusive"}),
+        ("raven-gpu", {"#SBATCH --gres=gpu:4", "#SBATCH --cpus-per-task=18"}),
+        ("minerva-gpu", {"#BSUB -n 4", '#BSUB -R "span[ptile=4]"', '#BSUB -R "rusage[ngpus_excl_p=4]"'}),
+    ],
+)
+def test_what_a_job_of_four_gpus_asks_for_at_a_centre(name: str, lines: set[str], workdir: Path) -> None:
+    text = render("--site", name, "--gpus", "4", "--account", "p", "--qos", "q", "--name", "x")
+    assert lines <= set(text.splitlines()), text
+    assert not read(text.encode()).errors
 
 
 @pytest.mark.parametrize("name", sorted(SITES))

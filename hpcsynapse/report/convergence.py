@@ -24,7 +24,10 @@ from hpcsynapse.table import KEY, SECONDS, column, columns
 ACCURACY = "accuracy"
 FRACTIONS = (ACCURACY, "top5_accuracy", "precision", "recall", "f1")
 # Settings that say nothing about how fast a run learns.
-_NEUTRAL = {"train.epochs", "train.steps", "train.checkpoint_every", "train.checkpoint_seconds", "train.validate_every"}
+_NEUTRAL = {
+    *("train.epochs", "train.steps", "train.checkpoint_every", "train.checkpoint_seconds", "train.checkpoint_auto"),
+    *("train.checkpoint_async", "train.validate_every"),
+}
 Repeat = tuple[Measured, list[CurvePoint]]
 
 

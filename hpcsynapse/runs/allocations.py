@@ -10,6 +10,8 @@ from typing import Any
 
 from hpcsynapse.files import read_json, read_json_lines
 from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.failure import first_failure
+from hpcsynapse.runs.reliability import DAY, failure_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,14 @@ def allocations(run: RunDirectory, seen: Mapping[str, tuple[float, float]]) -> l
         ((name, one) for name, one in told.items() if math.isfinite(one.begun)), key=lambda item: item[1].begun
     )
     return [_joined(index, found) for index in range(len(found))]
+
+
+def rate_so_far(run: RunDirectory) -> float:
+    """Return the failures per 1,000 node-days that a run has seen, beside the belief before (`reliability`)."""
+    starts = allocations(run, {})
+    node_days = sum((one.ended - one.begun) * max(1, len(one.hosts)) for one in starts) / DAY
+    failed = [one for one in starts[:-1] if run.evidence(one.attempt).is_dir()]
+    return failure_rate(sum(bool(first_failure(run, one.attempt).get("by_itself")) for one in failed), node_days)
 
 
 def _joined(index: int, found: list[tuple[str, _Told]]) -> Allocation:

@@ -75,6 +75,8 @@ class TrainSpec(StepSettings, OptimizerSettings, DataSettings):
     checkpoint_seconds: float = setting(
         0.0, "seconds between further checkpoints within epochs, 0 = none", check=at_least(0, 10**9)
     )
+    checkpoint_auto: bool = setting(False, "further checkpoints as often as what they take and failures make best")
+    checkpoint_async: bool = setting(True, "write checkpoints beside the steps, from a copy of the state in memory")
     keep_checkpoints: int = setting(2, "newest checkpoints kept", check=at_least(1, 10_000))
     resume: bool = setting(True, "continue from the newest checkpoint of the run directory")
     record_warmup: int = setting(10, "first steps after a start that are flagged as warm-up", check=at_least(0))
@@ -82,8 +84,18 @@ class TrainSpec(StepSettings, OptimizerSettings, DataSettings):
 
     def __post_init__(self) -> None:
         fields.validate("train", self)
+        if self.checkpoint_auto and self.checkpoint_seconds:
+            raise SpecError(
+                f"train.checkpoint_auto chooses the seconds between checkpoints; leave "
+                f"train.checkpoint_seconds = {self.checkpoint_seconds:g} out"
+            )
         self.check_optimizer()
         self.check_shares()
+
+    @property
+    def saves_within_epochs(self) -> bool:
+        """Whether there are checkpoints beside those at the ends of epochs."""
+        return self.checkpoint_auto or self.checkpoint_seconds > 0
 
     @property
     def samples_per_step(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from torch import nn
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.checkpoint_files import damage, remove, write
+from hpcsynapse.trainer.checkpoint_writer import Writer, copied
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{9,})\.pt")
@@ -51,7 +53,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+        self._folder, self._keep, self._writer = folder, keep, Writer()
+        self.background = False  # whether `save` returns once it has a copy, which is written beside the steps
+        self.write_s = 0.0  # what the newest write took, seconds
 
     def path(self, step: int) -> Path:
         """Return the file of a step."""
@@ -76,6 +80,8 @@ class Checkpoints:
     ) -> Path | None:
         """Write a checkpoint of this step, then remove the oldest; raises TrainError when it cannot be written.
 
+        In the background that is raised by the next call of `check`, `wait` or this, and two are never written at once.
+
         `extra` holds further entries, of a strategy's own. A model that has diverged is not written, with a warning:
         the newest checkpoint stays one from which a run can go on; None is returned then.
         """
@@ -91,12 +97,30 @@ class Checkpoints:
             "about": about,
             **(extra or {}),
         }
+        if self.background:
+            copy = copied(content)
+            self._writer.start(lambda: self._write(target, copy))
+        else:
+            self.wait()
+            self._write(target, content)
+        return target
+
+    def _write(self, target: Path, content: dict[str, Any]) -> None:
+        began = time.monotonic()
         try:
             write(target, content)
         except OSError as error:
             raise TrainError(f"checkpoint {target} cannot be written: {error.strerror or error}") from error
+        self.write_s = time.monotonic() - began
         self._prune()
-        return target
+
+    def check(self) -> None:
+        """Raise TrainError where a checkpoint could not be written in the background."""
+        self._writer.check()
+
+    def wait(self) -> None:
+        """Return when no checkpoint is being written; raises TrainError where one could not be."""
+        self._writer.wait()
 
     def _prune(self) -> None:
         """Remove the oldest files; the new one is whole, so that no failure here is worth a run."""
@@ -184,6 +208,8 @@ def not_finite(model: Stateful) -> str | None:
     parameters = {name for name, _ in model.named_parameters()} if isinstance(model, nn.Module) else set[str]()
     for name, value in model.state_dict().items():
         if isinstance(value, torch.Tensor) and value.is_floating_point():
+            if bool(value.sum().isfinite()):  # a tenth of the time; what overflows is looked at more closely
+                continue
             sound = value.isfinite() if name in parameters else ~value.isnan()
             if not bool(sound.all()):
                 return name

@@ -19,13 +19,12 @@ class Control:
     """Decides at control points, all ranks alike, whether the run goes on.
 
     A signal (SIGTERM, SIGUSR1) on any rank or the stop file seen by rank 0 only raises a flag; the flag travels by
-    a maximum over ranks. So does rank 0's word that `save_every` seconds (0: never) have passed since the last
-    checkpoint: then `save_is_due`.
+    a maximum over ranks. So does rank 0's word that it is time for a checkpoint: then `save_is_due`.
     """
 
-    def __init__(self, engine: Engine, reporter: Reporter, save_every: float = 0.0) -> None:
+    def __init__(self, engine: Engine, reporter: Reporter) -> None:
         self._engine, self._reporter = engine, reporter
-        self._save_every, self._saved_at, self.save_is_due = save_every, time.monotonic(), False
+        self.saved(0.0)
         self._signal = 0
         self._points = ControlPoints(engine.rank, lambda values: engine.reduce(values, "max"))
         self._looked = time.monotonic()
@@ -67,9 +66,9 @@ class Control:
         self.save_is_due = agreed == _SAVE
         return agreed == _STOP
 
-    def saved(self) -> None:
-        """Note that a checkpoint was written, or that steps begin."""
-        self._saved_at, self.save_is_due = time.monotonic(), False
+    def saved(self, save_every: float) -> None:
+        """Note that a checkpoint was taken, or that steps begin; the next is due in `save_every` seconds, 0: never."""
+        self._save_every, self._saved_at, self.save_is_due = save_every, time.monotonic(), False
 
     def _is_time_to_save(self) -> bool:
         passed = time.monotonic() - self._saved_at

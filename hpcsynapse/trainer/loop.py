@@ -23,6 +23,7 @@ from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.optim import Schedule
 from hpcsynapse.trainer.randomness import StepSeeds
 from hpcsynapse.trainer.reporter import Reporter
+from hpcsynapse.trainer.save_interval import SaveInterval
 from hpcsynapse.trainer.strategies.base import Strategy
 from hpcsynapse.trainer.validation import validate
 from hpcsynapse.trainer.watchdog import Watchdog
@@ -42,6 +43,7 @@ class Loop:
     device: torch.device
     clock: StepClock
     checkpoints: Checkpoints
+    save_interval: SaveInterval
     reporter: Reporter
     control: Control
     watchdog: Watchdog
@@ -74,7 +76,7 @@ class Loop:
         self._validate_what_was_saved()
         self._enter(RunState.TRAINING)
         self._begin_feed()
-        self.control.saved()
+        self.control.saved(self.save_interval.seconds)
         while self.progress.step < self.total:
             began, first = time.monotonic(), self.progress.step
             stop = self._epoch()
@@ -86,7 +88,7 @@ class Loop:
         if self.strategy.finish(self.watchdog.tick):
             self._saved = self._validated = -1
         self.reporter.active = self.strategy.chief
-        if self.train.checkpoint_every or self.train.checkpoint_seconds:
+        if self.train.checkpoint_every or self.train.saves_within_epochs:
             self._save_anew()
         if self._validated != self.progress.step:
             self._validate()
@@ -122,6 +124,7 @@ class Loop:
             reporter.step, reporter.loss = progress.step, clock.loss
             reporter.active = self.strategy.chief
             self.watchdog.tick()
+            self.checkpoints.check()
             if self.control.stop_after_step() or self.strategy.stopping:
                 return True
             if progress.step >= self.total:
@@ -200,16 +203,24 @@ class Loop:
         return self.control.wants_to_stop()
 
     def _save_anew(self) -> None:
-        """Save, unless this very state was saved already."""
+        """Save, unless this very state was saved already, and return when it is on disk."""
         if self._saved != self.progress.step:
-            self._save()
+            self._save(background=False)
+        self.checkpoints.wait()
 
-    def _save(self) -> None:
+    def _save(self, background: bool = True) -> None:
+        began = time.monotonic()
         with self.clock.pause("checkpoint"):
             self._enter(RunState.SAVING)
+            self.checkpoints.background = background and self.train.checkpoint_async
             self.strategy.save(self.checkpoints, self.progress, self._about())
             self._saved = self.progress.step
-        self.control.saved()
+        stopped, write = time.monotonic() - began, self.checkpoints.write_s
+        self.save_interval.learn(stopped, write)
+        self.control.saved(self.save_interval.seconds)
+        self.reporter.about(
+            checkpoint_stop_s=stopped, checkpoint_write_s=write, checkpoint_every_s=self.save_interval.seconds
+        )
 
     def _about(self) -> dict[str, Any]:
         schedule = {"lr": self._schedule.rate(self.progress.step)}

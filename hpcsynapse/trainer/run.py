@@ -12,6 +12,7 @@ import torch
 from hpcsynapse.errors import OverError
 from hpcsynapse.job.discovery import RankIdentity
 from hpcsynapse.job.search_path import add_modules_of_users
+from hpcsynapse.runs.allocations import rate_so_far
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.spec.job import JobSpec
@@ -33,6 +34,7 @@ from hpcsynapse.trainer.models.survey import training_flops
 from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.randomness import seed_all
 from hpcsynapse.trainer.reporter import Reporter
+from hpcsynapse.trainer.save_interval import SaveInterval
 from hpcsynapse.trainer.strategies.base import Strategy
 from hpcsynapse.trainer.tensorboard import Scalars
 from hpcsynapse.trainer.traffic import Traffic
@@ -97,7 +99,7 @@ def _train(
     loader = BatchLoader(dataset.train, train, identity.rank, device)  # forks, so before the engine
     strategy = _strategy(run, spec, identity, cluster, device, watchdog)
     engine = strategy.engine
-    control = _control(engine, reporter, train.checkpoint_seconds)
+    control = _control(engine, reporter)
     shards = _shards(dataset, train, strategy)
     watchdog.expect("building the model", launch.start_limit)
     seed_all(train.seed)
@@ -120,6 +122,7 @@ def _train(
             device=device,
             clock=clock,
             checkpoints=Checkpoints(run.checkpoints, train.keep_checkpoints),
+            save_interval=SaveInterval(train, identity.nodes, rate_so_far(run) if engine.rank == 0 else 0.0),
             reporter=reporter,
             control=control,
             watchdog=watchdog,
@@ -146,8 +149,8 @@ def _begin(reporter: Reporter, limit: float) -> Watchdog:
     return watchdog
 
 
-def _control(engine: Engine, reporter: Reporter, save_every: float) -> Control:
-    control = Control(engine, reporter, save_every)
+def _control(engine: Engine, reporter: Reporter) -> Control:
+    control = Control(engine, reporter)
     control.install()  # after the engine: MPI sets handlers of its own
     reporter.listens = engine.rank == 0
     return control

@@ -3,10 +3,11 @@
     python benchmarks/parameter_server.py [--rounds 16] [--worlds 4] [--steps 20]
 
 Bytes: gradients of 4, 25 and 100 MB are pushed and parameters pulled through one server in a process of its own; the
-echo sends the same bytes to a process that receives all of them into memory taken before, then sends them back. Both
-run in turns, a block each; compared is the best decile of all transfers, served / echo, and beside it that of every
-pair of blocks. The server updates meanwhile, by SGD without and with momentum. Worker on one core, server and echo on
-another: left to the scheduler both ends often share one, and nothing overlaps. The goal is 0.8.
+echo sends the same bytes to a process that receives all of them into memory taken before, then sends them back. They
+run in turns, a block each in random order; printed are the medians of echo / served over the rounds with 95 %
+intervals, by the clock and by the processor time of both ends, which other work on the machine lengthens less; the
+control is the echo against itself. The server updates meanwhile, by SGD without and with momentum. Worker on one core,
+server and echo on another: left to the scheduler both ends often share one, and nothing overlaps. The goal is 0.8.
 
 Workers: simple-cnn on digits (1.2 M parameters, batch 64), a world of two processes and a server; all processes stay,
 and blocks of steps with push and pull alternate with blocks of plain local steps of the same model, both ranks at
@@ -25,9 +26,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import paired
 import torch
 
 from hpcsynapse.runs.directory import RunDirectory
@@ -113,6 +116,7 @@ def join(
         wait_limit=120,
         rejoin_limit=5,
         alive=lambda: None,
+        over=lambda: False,
     )
     if servers.empty:
         servers.give(0)
@@ -133,13 +137,18 @@ def best(times: list[float]) -> float:
     return float(np.quantile(times, 0.1))
 
 
+def processor_time(pid: int) -> float:
+    """Return the seconds that all threads of a process have run (proc(5), schedstat)."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+
 def measure_bytes(megabytes: int, momentum: float, rounds: int) -> dict[str, object]:
-    """Return GB/s, push and pull together, of the best decile of all transfers and of every block."""
+    """Return what a transfer takes, served and echoed, in turns: processor time of both ends, and the clock."""
     size, count = megabytes * 1_000_000, max(10, 400 // megabytes)
     model = torch.nn.Module()
     model.weight = torch.nn.Parameter(torch.zeros(size // 4))
     port, address = free_port(), f"127.0.0.1:{free_port()}"
-    times: dict[str, list[list[float]]] = {"echo": [], "served": []}
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(folder, 1, momentum=momentum)
         processes = [serve(run, address, 1), child("echo", port, size)]
@@ -149,39 +158,45 @@ def measure_bytes(megabytes: int, momentum: float, rounds: int) -> dict[str, obj
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-        def transfer(name: str) -> float:
-            begin = time.perf_counter()
-            if name == "served":
-                servers.push(0, 0.01, 1)
-            else:
-                connection.sendall(out)
-                done = 0
-                while done < size:
-                    done += connection.recv_into(into[done:])
-            return time.perf_counter() - begin
+        def echoed() -> None:
+            connection.sendall(out)
+            done = 0
+            while done < size:
+                done += connection.recv_into(into[done:])
 
-        for number in range(rounds + 1):
-            for name in sorted(times, reverse=bool(number % 2)):
-                block = [transfer(name) for _ in range(count)]
-                if number:  # the first round warms up
-                    times[name].append(block)
+        def block(transfer: Callable[[], object], other: int) -> paired.Usage:
+            cpu, wall = processor_time(other) + time.process_time(), time.perf_counter()
+            for _ in range(count):
+                transfer()
+            wall = (time.perf_counter() - wall) / count
+            return paired.Usage((processor_time(other) + time.process_time() - cpu) / count, wall)
+
+        server, other = (process.pid for process in processes)
+        found = paired.in_turns(
+            {
+                "served": lambda: block(lambda: servers.push(0, 0.01, 1), server),
+                "echo": lambda: block(echoed, other),
+                "control": lambda: block(echoed, other),
+            },
+            rounds,
+        )
         servers.done()
         servers.leave()
         connection.close()
         for process in processes:
             process.wait(60)
     os.sched_setaffinity(0, CORES)
-    blocks = {name: [2 * size / best(block) / 1e9 for block in found] for name, found in times.items()}
-    whole = {
-        name: 2 * size / best([time_ for block in found for time_ in block]) / 1e9 for name, found in times.items()
-    }
+    cpu = {name: [one.cpu for one in blocks] for name, blocks in found.items()}
+    wall = {name: [one.wall for one in blocks] for name, blocks in found.items()}
     return {
         "mb": megabytes,
         "momentum": momentum,
-        "gb_per_s": whole,
-        "ratio": whole["served"] / whole["echo"],
-        "blocks_gb_per_s": blocks,
-        "blocks_ratio": [served / plain for served, plain in zip(blocks["served"], blocks["echo"], strict=True)],
+        "cpu_s": {name: paired.median_interval(values) for name, values in cpu.items()},
+        "wall_s": {name: paired.median_interval(values) for name, values in wall.items()},
+        "ratio": paired.ratio(wall["echo"], wall["served"]),
+        "ratio_cpu": paired.ratio(cpu["echo"], cpu["served"]),
+        "control": paired.ratio(wall["echo"], wall["control"]),
+        "control_cpu": paired.ratio(cpu["echo"], cpu["control"]),
     }
 
 
@@ -274,13 +289,10 @@ def main() -> None:
             rank_main(words[0], words[1], *map(int, words[2:]))
         return
     rows = [measure_bytes(size, momentum, options.rounds) for size in SIZES for momentum in MOMENTA]
-    print(f"{'MB':>4} {'momentum':>9} {'echo GB/s':>10} {'served':>8}   ratio (blocks)")
+    print("  MB momentum   echo / served, clock   processor time      control: clock      processor time")
     for row in rows:
-        speed, blocks = row["gb_per_s"], row["blocks_ratio"]
-        print(
-            f"{row['mb']:4} {row['momentum']:9} {speed['echo']:10.2f} {speed['served']:8.2f}   {row['ratio']:.2f} "
-            f"({min(blocks):.2f}-{max(blocks):.2f})"
-        )
+        told = "   ".join(paired.shown(row[name]) for name in ("ratio", "ratio_cpu", "control", "control_cpu"))
+        print(f"{row['mb']:4} {row['momentum']:8}   {told}")
     worlds = [measure_workers(options.rounds, options.steps) for _ in range(options.worlds)]
     shares = sorted(world["independent"] / world["served"] for world in worlds)
     print(f"two async workers: {np.median(shares):.3f} ({shares[0]:.3f}-{shares[-1]:.3f}) of two independent processes")

@@ -226,6 +226,7 @@ def measure(engine: str, width: int, options: argparse.Namespace) -> dict[str, o
         environ = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "1",  # threads allocate as the main thread does
             "WORLD_SIZE": str(ranks),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),

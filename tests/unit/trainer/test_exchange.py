@@ -88,3 +88,4 @@ def test_buckets_follow_the_size_of_the_model() -> None:
     sizes = [bucket_size(parameters * 4) for parameters in (1_000, 853_018, 25_557_032, 138_357_544)]
     assert sizes == sorted(sizes)
     assert sizes[0] == 0.25 and sizes[-1] == 25.0
+    assert bucket_size(853_018 * 4, nodes=1) == 25.0

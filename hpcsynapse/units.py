@@ -10,6 +10,7 @@ from hpcsynapse.errors import SpecError
 _CLOCK = re.compile(r"(?:(?P<days>\d{1,4})-)?(?P<hours>\d{1,5})(?::(?P<minutes>\d{1,2}))?(?::(?P<seconds>\d{1,2}))?")
 _SUFFIXED = re.compile(r"(?P<number>\d{1,9})(?P<unit>[smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_RANGE = re.compile(r"(\d{1,10})(?:-(\d{1,10}))?", re.ASCII)
 _SIZE = re.compile(r"(?P<number>\d{1,9})(?P<unit>[KMGT]?)B?", re.IGNORECASE)
 
 
@@ -96,3 +97,22 @@ def format_bytes(size: float) -> str:
         if size < 1000:
             return f"{size:.1f} {unit}"
     return f"{size / 1024:.1f} TiB"
+
+
+def parse_range(name: str, text: str) -> tuple[int, int]:
+    """Return the first and last of numbers written as `100-200` or `7`; raises SpecError with the setting's name."""
+    match = _RANGE.fullmatch(text.strip())
+    if not match or int(match[2] or match[1]) < int(match[1]):
+        raise SpecError(f"{name} {text}: write a number, or the first and the last one, as 100-200")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def parse_numbers(name: str, text: str, most: int = 1_000_000) -> frozenset[int]:
+    """Return numbers written as `0,4-7`, all below `most`; raises SpecError with the setting's name."""
+    found = set[int]()
+    for part in text.split(","):
+        first, last = parse_range(name, part)
+        if last >= most:
+            raise SpecError(f"{name} {text}: a number is at most {most - 1}")
+        found.update(range(first, last + 1))
+    return frozenset(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import click
@@ -11,9 +10,7 @@ from hpcsynapse.cli.bars import working
 from hpcsynapse.cli.options import runs_option
 from hpcsynapse.errors import SpecError
 from hpcsynapse.runs.find import runs_folder
-
-_RANGE = re.compile(r"(\d{1,10})(?:-(\d{1,10}))?")
-_MOST_RANKS = 1_000_000
+from hpcsynapse.units import parse_numbers, parse_range
 
 
 @click.command()
@@ -27,6 +24,7 @@ _MOST_RANKS = 1_000_000
 )
 @click.option("--steps", metavar="FIRST-LAST", help="these steps alone, with all of their phases where they are few")
 @click.option("--ranks", metavar="N,N-N,...", help="these ranks alone, and all servers")
+@click.option("--profiles", is_flag=True, help="add what the trainer traced with torch.profiler (--profile-steps)")
 @click.option(
     "--merge",
     metavar="FILE",
@@ -34,7 +32,13 @@ _MOST_RANKS = 1_000_000
     help="add a trace of torch.profiler or a timeline of Horovod; may be repeated",
 )
 def command(
-    name: str, runs: str | None, output: str | None, steps: str | None, ranks: str | None, merge: tuple[str, ...]
+    name: str,
+    runs: str | None,
+    output: str | None,
+    steps: str | None,
+    ranks: str | None,
+    profiles: bool,
+    merge: tuple[str, ...],
 ) -> None:
     """Write all ranks, servers and nodes of a run as a trace: steps, phases, pauses, states, telemetry, first failure.
 
@@ -45,7 +49,12 @@ def command(
     from hpcsynapse.report.timeline import View, write_timeline
     from hpcsynapse.runs.directory import RunDirectory
 
-    view = View(steps=_steps(steps), ranks=_ranks(ranks), merged=[Path(path) for path in merge])
+    view = View(
+        steps=parse_range("--steps", steps) if steps is not None else None,
+        ranks=parse_numbers("--ranks", ranks) if ranks is not None else None,
+        merged=[Path(path) for path in merge],
+        profiles=profiles,
+    )
     source = find_records(runs_folder(runs), name)
     own = source.name if isinstance(source, RunDirectory) else source.resolve().name
     target = Path(output or f"{own}.pftrace.gz")
@@ -58,26 +67,3 @@ def command(
     click.echo(f"{target}: {count} events; open it in ui.perfetto.dev")
     for text in told:
         click.echo(f"times: {text}", err=True)
-
-
-def _steps(text: str | None) -> tuple[int, int] | None:
-    return None if text is None else _range("--steps", text)
-
-
-def _ranks(text: str | None) -> frozenset[int] | None:
-    if text is None:
-        return None
-    found = set[int]()
-    for part in text.split(","):
-        first, last = _range("--ranks", part)
-        if last >= _MOST_RANKS:
-            raise SpecError(f"--ranks {text}: a number of a rank is below {_MOST_RANKS}")
-        found.update(range(first, last + 1))
-    return frozenset(found)
-
-
-def _range(option: str, text: str) -> tuple[int, int]:
-    match = _RANGE.fullmatch(text.strip())
-    if not match or int(match[2] or match[1]) < int(match[1]):
-        raise SpecError(f"{option} {text}: write a number, or the first and the last one, as 100-200")
-    return int(match[1]), int(match[2] or match[1])

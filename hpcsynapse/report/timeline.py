@@ -20,7 +20,7 @@ from hpcsynapse.report.sums import Floats, Records
 from hpcsynapse.report.trace.chrome import ChromeWriter
 from hpcsynapse.report.trace.counters import write_counters
 from hpcsynapse.report.trace.events import Thread, TraceWriter
-from hpcsynapse.report.trace.merged import FIRST_PROCESS, read_trace, write_trace
+from hpcsynapse.report.trace.merged import FIRST_PROCESS, rank_of, read_trace, write_trace
 from hpcsynapse.report.trace.perfetto import PerfettoWriter
 from hpcsynapse.report.trace.steps import slices_of, thread_of, usable
 from hpcsynapse.report.trace.whole_run import begin_of_job, failure_of, write_run
@@ -38,12 +38,23 @@ ENDINGS = (".pftrace", ".pftrace.gz", ".json", ".json.gz")
 class View:
     """What of a run is drawn: the steps from the first to the last of a pair, these ranks; None stands for all.
 
-    `merged` are traces of other programs (Horovod's timeline, torch.profiler's).
+    `merged` are traces of other programs (Horovod's timeline, torch.profiler's); with `profiles` those of the run's own
+    ranks, as far as these are drawn, are merged too.
     """
 
     steps: tuple[int, int] | None = None
     ranks: frozenset[int] | None = None
     merged: Sequence[Path] = ()
+    profiles: bool = False
+
+    def traces(self, source: RunDirectory | Path) -> list[Path]:
+        """Return the traces of other programs that are drawn; raises SpecError where a run has no profiles."""
+        if not self.profiles:
+            return list(self.merged)
+        found = sorted(source.profiles.glob("rank-*.json.gz")) if isinstance(source, RunDirectory) else []
+        if not found:
+            raise SpecError("there are no profiles: were steps traced (--profile-steps), and did the run come to them?")
+        return [*(path for path in found if self.ranks is None or rank_of(path) in self.ranks), *self.merged]
 
     def of(self, part: Part) -> Records:
         """Return the records of a part that are drawn."""
@@ -154,7 +165,7 @@ class _Timeline:
             write_run(writer, self._source, first, self._last, self.of_first_rank)
             self._write_counters(writer, self._source, first)
             self._mark_failure(writer, self._source, first)
-        for number, path in enumerate(self._view.merged):
+        for number, path in enumerate(self._view.traces(self._source)):
             self._merge(writer, path, FIRST_PROCESS + number, first)
 
     def _write_part(self, writer: TraceWriter, part: Part, first: float) -> None:
@@ -193,5 +204,4 @@ class _Timeline:
         attempt = self._attempt if header is None else str(header.get("attempt", "0"))
         ahead = first - self._clocks.corrected_time(attempt, host, first)
         title, _, lanes = read_trace(path, first + ahead) if ahead else told
-        title = title if rank is None else f"{title}, rank {rank}"
         write_trace(writer, process, title, lanes, round((self._last - first) * 1e9))

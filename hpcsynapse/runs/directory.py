@@ -108,6 +108,11 @@ class RunDirectory:
         return self.path / "tensorboard"
 
     @property
+    def profiles(self) -> Path:
+        """Traces of chosen steps by torch.profiler."""
+        return self.path / "profiles"
+
+    @property
     def metrics(self) -> Path:
         """Learning curve: validation results by step and time, one JSON object a line."""
         return self.path / "metrics.jsonl"

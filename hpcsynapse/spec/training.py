@@ -14,6 +14,7 @@ from hpcsynapse.fields import at_least, setting
 from hpcsynapse.spec.data import DataSettings
 from hpcsynapse.spec.names import COMPRESSIBLE, ENGINES, STRATEGIES
 from hpcsynapse.spec.optimizer import OptimizerSettings
+from hpcsynapse.spec.profile import ProfileSettings
 from hpcsynapse.spec.step import StepSettings
 from hpcsynapse.usercode.checks import is_folder
 
@@ -34,7 +35,7 @@ def _check_stage(name: str, value: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec(StepSettings, OptimizerSettings, DataSettings):
+class TrainSpec(StepSettings, OptimizerSettings, DataSettings, ProfileSettings):
     """What the built-in trainer does; batch sizes are per rank, schedules count optimizer steps."""
 
     strategy: str = setting("auto", "how ranks work together [allreduce; single for one rank]", choices=STRATEGIES)

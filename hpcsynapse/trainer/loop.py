@@ -21,6 +21,7 @@ from hpcsynapse.trainer.data.batches import to_device
 from hpcsynapse.trainer.data.loader import BatchLoader
 from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.optim import Schedule
+from hpcsynapse.trainer.profiler import StepProfiler
 from hpcsynapse.trainer.randomness import StepSeeds
 from hpcsynapse.trainer.reporter import Reporter
 from hpcsynapse.trainer.save_interval import SaveInterval
@@ -48,6 +49,7 @@ class Loop:
     control: Control
     watchdog: Watchdog
     wait_limit: float
+    profiler: StepProfiler | None = None
 
     def __post_init__(self) -> None:
         self.progress = Progress()
@@ -81,6 +83,8 @@ class Loop:
             began, first = time.monotonic(), self.progress.step
             stop = self._epoch()
             rate = (self.progress.step - first) * self.global_batch / max(time.monotonic() - began, 1e-9)
+            if self.profiler is not None and self.progress.step >= self.total:
+                self.profiler.close()
             if stop or self._after_epoch(rate):
                 self._save_anew()
                 return RunState.STOPPED
@@ -105,6 +109,8 @@ class Loop:
         self.strategy.model.train()
         position = self._position()
         while position < self.shards.steps:
+            if self.profiler is not None:
+                self.profiler.before(progress.step)
             clock.begin()
             step = progress.step
             inputs, targets = self.loader.take()

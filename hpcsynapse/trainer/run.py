@@ -32,6 +32,7 @@ from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.loop import Loop
 from hpcsynapse.trainer.models.survey import training_flops
 from hpcsynapse.trainer.objective import Objective
+from hpcsynapse.trainer.profiler import profiler_of
 from hpcsynapse.trainer.randomness import seed_all
 from hpcsynapse.trainer.reporter import Reporter
 from hpcsynapse.trainer.save_interval import SaveInterval
@@ -127,6 +128,7 @@ def _train(
             control=control,
             watchdog=watchdog,
             wait_limit=launch.wait_limit,
+            profiler=profiler_of(run, train, strategy.world.rank, device, clock),
         )
         watchdog.expect("taking up the newest state", launch.start_limit)
         loop.resume()

@@ -12,6 +12,8 @@ from jobs import LIMIT, SMALL, missing, need
 
 import hpcsynapse
 from hpcsynapse.files import read_json
+from hpcsynapse.report.loading import each_rank
+from hpcsynapse.report.trace.merged import read_trace
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.launch import LaunchOptions
@@ -59,6 +61,21 @@ def test_scalars_for_tensorboard(workdir: Path) -> None:
     assert len(events) == 1
     content = events[0].read_bytes()
     assert b"validation/loss" in content and b"validation/accuracy" in content
+
+
+def test_chosen_steps_of_chosen_ranks_are_traced(workdir: Path) -> None:
+    run = train(workdir / "runs", "local", "ddp", profile_steps="2-3", profile_ranks="1")
+    (path,) = run.profiles.iterdir()
+    (begin, end) = (
+        (records["start"][records["step"] == step][0], records["total"][records["step"] == step][0])
+        for step in (2, 3)
+        for header, records in each_rank(run)
+        if header["rank"] == 1
+    )
+    _, rank, lanes = read_trace(path, begin[0])
+    calls = [one for lane in lanes for one in lane.slices if one[2].startswith("aten::")]
+    assert rank == 1 and calls
+    assert all(first >= 0 and last <= (end[0] + end[1] - begin[0] + 1) * 1e9 for first, last, _ in calls)
 
 
 ASKS = """

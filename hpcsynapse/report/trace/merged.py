@@ -23,6 +23,7 @@ from hpcsynapse.report.trace.steps import LATEST
 FIRST_PROCESS = 1_000_001  # numbers of their processes, behind the run's
 _LONGEST = 200  # characters of a name
 _MOST_BYTES = 512 << 20
+_NAMED = re.compile(r"rank-(\d{5,9})\.")
 _TRAILING = re.compile(r",?\s*\]?\s*\Z")  # a timeline whose program was killed has no end
 
 
@@ -50,10 +51,18 @@ def read_trace(path: Path, origin: float) -> tuple[str, int | None, list[Lane]]:
     if base is None:
         raise SpecError(f"{path}: it does not tell what its times are counted from, as Horovod and torch.profiler do")
     about = document.get("distributedInfo") if isinstance(document, dict) else None
-    rank = about.get("rank") if isinstance(about, dict) else None
+    rank = about.get("rank") if isinstance(about, dict) else rank_of(path)
     lanes = [lane for lane in _lanes(events, base - origin).values() if lane.slices]
     kind = "Horovod" if isinstance(document, list) else "profiler"
-    return f"{kind} {path.name}", rank if isinstance(rank, int) else None, lanes
+    if isinstance(rank, int):
+        return f"{kind}, rank {rank}", rank, lanes
+    return f"{kind} {path.name}", None, lanes
+
+
+def rank_of(path: Path) -> int | None:
+    """Return the rank that the name of a trace tells, as the trainer writes them."""
+    match = _NAMED.match(path.name)
+    return int(match[1]) if match else None
 
 
 def write_trace(writer: TraceWriter, process: int, title: str, lanes: list[Lane], latest: int) -> None:

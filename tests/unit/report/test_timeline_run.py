@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 
@@ -176,7 +177,7 @@ def test_a_profile_is_merged_with_what_sticks_out_cut_off(run, tmp_path) -> None
         ("outer", SECOND, SECOND + 100_000),
         ("inner", SECOND + 50_000, SECOND + 100_000),
     ]
-    assert "profiler p.json, rank 1" in tracks
+    assert "profiler, rank 1" in tracks
     write_timeline(run, tmp_path / "t.json", View(merged=[tmp_path / "p.json"]))
     names = [one["name"] for one in read_chrome(tmp_path / "t.json") if one["pid"] > 1_000_000 and one["ph"] == "X"]
     assert names == ["outer", "inner"]
@@ -196,6 +197,20 @@ def test_a_profile_of_torch_itself_is_where_its_step_was(tmp_path) -> None:
     (work,) = [one for track in tracks.values() for one in track.slices if one[0] == "own work"]
     (step,) = [one for one in tracks["rank 0"].slices if one[0] == "step 0"]
     assert step[1] - 10**6 <= work[1] <= work[2] <= step[2] + 10**6  # a millisecond: two ways to read one clock
+
+
+def test_the_profiles_of_a_run_are_those_of_the_ranks_that_are_drawn(run, tmp_path) -> None:
+    with pytest.raises(SpecError, match="no profiles"):
+        write_timeline(run, tmp_path / "t.pftrace", View(profiles=True))
+    run.profiles.mkdir()
+    for rank in range(2):
+        events = [{"ph": "X", "name": f"work {rank}", "ts": 6e6, "dur": 100, "pid": 1, "tid": 1}]
+        told = json.dumps({"baseTimeNanoseconds": int(T0) * SECOND, "traceEvents": events})
+        (run.profiles / f"rank-0000{rank}.0.json.gz").write_bytes(gzip.compress(told.encode()))
+    assert {"profiler, rank 0", "profiler, rank 1"} <= tracks_of(run, tmp_path, View(profiles=True)).keys()
+    drawn = tracks_of(run, tmp_path, View(profiles=True, ranks=frozenset({1})))
+    assert "profiler, rank 1" in drawn and "profiler, rank 0" not in drawn
+    assert [one[:2] for one in drawn["1 1"].slices] == [("work 1", SECOND)]
 
 
 @pytest.mark.parametrize("text", ["", "{", "3", '{"traceEvents": 1}', '{"traceEvents": []}', "[]", "[" * 10**5])

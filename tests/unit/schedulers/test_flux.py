@@ -58,6 +58,21 @@ def test_states(values: dict[str, Any], state: str, native: str, reason: str) ->
     assert (found.state, found.native_state, found.reason) == (state, native, reason)
 
 
+def test_an_answer_as_it_is_printed() -> None:
+    text = (
+        '{"t_submit":1795882386.78,"t_run":1795882386.83,"t_inactive":1795882414.54,"duration":600.0,"name":"myjob",'
+        '"cwd":"/home/tester/w","queue":"batch","ntasks":2,"ncores":8,"nnodes":2,"priority":16,"urgency":16,'
+        '"ranks":"[0-1]","nodelist":"n[0-1]","id":90546634752,"jobid":"\\u01923NxJAv3","username":"tester",'
+        '"state":"INACTIVE","status":"TIMEOUT","result":"TIMEOUT","success":false,"returncode":137,"waitstatus":35072,'
+        '"exception":{"occurred":true,"severity":0,"type":"timeout","note":"resource allocation expired"},'
+        '"dependencies":[],"annotations":{"sched":{"resource_summary":"rank[0-1]/core[0-3],gpu[0-1]"}},'
+        '"uri":"ssh://lab1/tmp/flux-5BUckq/local-0"}'
+    )
+    ((job_id, found),) = read(text).items()
+    assert (job_id, found.state, found.native_state, found.exit_code) == ("f3NxJAv3", "FAILED", "TIMEOUT", 137)
+    assert (found.nodes, found.reason) == ("n[0-1]", "resource allocation expired")
+
+
 def test_one_job_is_an_object_and_several_are_a_list() -> None:
     assert list(read(json.dumps({"jobs": [job(), job(jobid="f2x")]}))) == ["f3NxJAv3", "f2x"]
     assert read('{"jobs": []}') == {}

@@ -70,6 +70,20 @@ def test_states(values: dict[str, str], state: str, native: str, reason: str) ->
     assert (found.state, found.native_state, found.reason) == (state, native, reason)
 
 
+def test_an_answer_as_it_is_printed() -> None:
+    text = """{
+      "COMMAND":"bjobs",
+      "JOBS":2,
+      "RECORDS":[
+        {"JOBID":"806290","STAT":"RUN","EXIT_CODE":"","EXIT_REASON":"","PEND_REASON":"","EXEC_HOST":"n01:n01:n02:n02"},
+        {"JOBID":"806291","STAT":"EXIT","EXIT_CODE":"130","EXIT_REASON":"TERM_OWNER: job killed by owner",
+         "PEND_REASON":"","EXEC_HOST":"n03"}
+      ]
+    }"""
+    found = {key: (one.state, one.nodes, one.exit_code) for key, one in parse(text).items()}
+    assert found == {"806290": ("RUNNING", "n01+n02", None), "806291": ("CANCELLED", "n03", 130)}
+
+
 def test_ids_and_jobs_that_are_not_known() -> None:
     unknown = {"JOBID": "99", "ERROR": "Job <99> is not found"}
     found = parse(answer(record(JOBINDEX="4", STAT="RUN"), record(JOBID="8[2]", STAT="RUN"), unknown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,9 +11,11 @@ import invented_queue
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mutations import mutations
 
 from hpcsynapse.errors import SchedulerOutputError
 from hpcsynapse.schedulers import SCHEDULERS, create
+from hpcsynapse.schedulers.base import QueueState
 from hpcsynapse.schedulers.pbs_answers import END as PBS_END
 from hpcsynapse.schedulers.slurm import expand_array
 from hpcsynapse.spec.names import SCHEDULERS as NAMES
@@ -131,6 +134,10 @@ STATUS = {
 }
 
 
+# Queues whose answers have an end of their own; lines without one are whole where the command has succeeded.
+WITH_AN_END = {"gridengine", "pbs", "torque", "lsf", "flux"}
+
+
 def test_the_table_holds_exactly_the_queues_there_are() -> None:
     names = {"slurm", "loadleveler", "minotauro", "local", "gridengine", "pbs", "torque", "lsf", "flux", "hosts"}
     assert set(SCHEDULERS) == names == set(NAMES) - {"auto"}
@@ -183,6 +190,21 @@ class TestContract:
     def test_any_text_is_survived(self, name: str, text: str) -> None:
         with suppress(SchedulerOutputError):
             create(name).parse_status(text)
+
+    @pytest.mark.slow
+    def test_twenty_thousand_broken_answers_are_survived(self, name: str) -> None:
+        for text in mutations([STATUS[name][0]], 20_000, random.Random(19)):
+            with suppress(SchedulerOutputError):
+                found = create(name).parse_status(text)
+                assert all(job.state in QueueState for job in found.values())
+
+    def test_an_answer_that_is_cut_anywhere_does_not_say_that_jobs_are_gone(self, name: str) -> None:
+        if name not in WITH_AN_END:
+            return
+        text = STATUS[name][0].rstrip()
+        for end in range(len(text)):
+            with pytest.raises(SchedulerOutputError):
+                create(name).parse_status(text[:end])
 
     @pytest.mark.parametrize("text", ["rubbish\n", "<html>502 Bad Gateway</html>", "1 2 3 4\n", "JOB\n"])
     def test_what_is_not_the_queues_answer_does_not_say_that_jobs_are_gone(self, name: str, text: str) -> None:

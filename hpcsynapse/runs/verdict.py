@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from hpcsynapse.errors import SpecError
+from hpcsynapse.files import read_json
 from hpcsynapse.runs.allocations import allocations
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.node_summary import NodeSummary, summaries
@@ -15,6 +18,7 @@ _MUCH = 0.10  # of a step
 _IDLE = 0.5  # share of cores, memory or GPUs below which less would do
 _OFTEN = 0.3  # of the time without steps
 _SLOW = 1.1  # times the median of all ranks
+_ASYNCHRONOUS = ("ps-async", "mixed")  # strategies whose ranks wait for nobody
 
 
 def verdict(run: RunDirectory) -> list[str]:
@@ -29,7 +33,7 @@ def verdict(run: RunDirectory) -> list[str]:
         *_steps(run, workers),
         *_outside(run, workers),
         *_gpus(workers or nodes),
-        *_cores(nodes),
+        *_cores(run, nodes),
         *_memory(nodes),
     ]
     return lines[:LINES]
@@ -61,7 +65,8 @@ def _steps(run: RunDirectory, workers: Sequence[NodeSummary]) -> Iterator[str]:
     slow = max(workers, key=lambda node: node.slowest)
     owns = sorted(node.own for node in workers)
     usual = owns[(len(owns) - 1) // 2]
-    waiting = min(phases["communicate"], max(0.0, slow.slowest - (step - phases["communicate"])))
+    waits = not str((read_json(run.status) or {}).get("strategy", "")).startswith(_ASYNCHRONOUS)
+    waiting = waits * min(phases["communicate"], max(0.0, slow.slowest - (step - phases["communicate"])))
     parts = {
         "compute": phases["forward"] + phases["backward"] + phases["update"],
         "exchange that nothing hides": phases["communicate"] - waiting,
@@ -109,12 +114,15 @@ def _gpus(nodes: Sequence[NodeSummary]) -> Iterator[str]:
         yield f"the GPUs took {energy / 3.6e6:.3g} kWh{each}"
 
 
-def _cores(nodes: Sequence[NodeSummary]) -> Iterator[str]:
+def _cores(run: RunDirectory, nodes: Sequence[NodeSummary]) -> Iterator[str]:
+    asked = 0
+    with suppress(SpecError):
+        asked = run.load_spec().resources.cpus or 0
     known = [node for node in nodes if node.cores_used is not None and node.cores]
     if known:
         most = max(known, key=lambda node: (node.cores_used or 0.0) / node.cores)
         used = most.cores_used or 0.0
-        hint = "; fewer --cpus would do" if used < _IDLE * most.cores and most.cores > 1 else ""
+        hint = "; fewer --cpus would do" if used < _IDLE * most.cores and asked > 1 else ""
         yield f"CPU: ranks used at most {used:.1f} of {counted(most.cores, 'core')} ({most.host}){hint}"
 
 

@@ -15,6 +15,7 @@ from hpcsynapse.runs.node_summary import summaries
 from hpcsynapse.runs.telemetry import Column, TelemetryWriter, file_name
 from hpcsynapse.runs.verdict import LINES, verdict
 from hpcsynapse.spec.job import JobSpec
+from hpcsynapse.spec.resources import ResourceRequest
 
 PHASES = ("data", "forward", "backward", "communicate", "update")
 NAMES = (
@@ -33,7 +34,7 @@ NOTHING_STANDS_OUT = "nothing stands out in the steps"
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    return RunDirectory.create(tmp_path, JobSpec(name="a"))
+    return RunDirectory.create(tmp_path, JobSpec(name="a", resources=ResourceRequest(cpus=2)))
 
 
 def node(run: RunDirectory, host: str, records: int = 200, limit: float | None = None, **changed: float) -> None:
@@ -104,6 +105,15 @@ def test_a_slow_rank_is_named_with_its_host(run: RunDirectory) -> None:
     lines = verdict(run)
     assert "slowest is rank 2 on n2: 125 ms of its own work in a step, 95 ms is usual" in lines
     assert f"see which ranks are slow, and in what: hpcsynapse report stragglers {run.name}" in lines
+
+
+def test_ranks_that_wait_for_nobody_are_not_said_to_wait(run: RunDirectory) -> None:
+    write_json(run.status, {"strategy": "ps-async"})
+    for number in range(2):
+        node(run, f"n{number}", rank=number, communicate=0.1, own_slowest=0.15 if number else 0.095)
+    lines = verdict(run)
+    assert not any("waiting for the slowest" in line for line in lines)
+    assert any("exchange costs most" in line for line in lines)
 
 
 def test_a_request_for_much_more_memory_than_was_used_is_named(run: RunDirectory) -> None:

@@ -27,7 +27,11 @@ COLLECTIVE = {
     "ps-async": QUEUE,
     "mixed": QUEUE,
 }
-NOT_PREDICTED = {"local-sgd": "its steps differ from one another", "admm": "it has two ranks"}
+NOT_PREDICTED = {
+    "local-sgd": "its steps differ from one another",
+    "admm": "it has two ranks",
+    "sharded": "its exchange is within forward and backward",
+}
 Source = RunDirectory | Path
 
 

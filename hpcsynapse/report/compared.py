@@ -91,6 +91,7 @@ def _row(point: Point, baseline: Point, kind: str, names: Sequence[str]) -> Scal
         efficiency_low=None if low is None else low / growth,
         efficiency_high=None if high is None else high / growth,
         start_up_s=point.mean_of("start_up_s"),
+        peak_memory=point.mean_of("peak_memory"),
         accuracy=point.mean_of("accuracy"),
         **staleness_of(point),
         flags=point.flags(baseline),

@@ -40,6 +40,7 @@ class RunDescription:
     accuracy: float | None
     tokens_per_sample: int | None = None
     flops_per_sample: int | None = None
+    peak_memory: int | None = None
     own_program: bool = False  # of the user: options of the built-in trainer mean nothing to it
     software: Mapping[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
@@ -87,6 +88,7 @@ def describe(name: str, headers: Iterable[Mapping[str, Any]], run: RunDirectory 
         accuracy=_accuracy(status),
         tokens_per_sample=_whole(newest, "tokens_per_sample", 0) or None,
         flops_per_sample=_whole(newest, "flops_per_sample", 0) or None,
+        peak_memory=_whole(status, "peak_memory", 0) or None,
         own_program=bool(command) or newest.get("recorded") == "auto",
         software={head: str(newest[key]) for key, head in _SOFTWARE.items() if newest.get(key)},
         settings=settings_of(table, run.path, bool(newest.get("exchange"))) if run and table else {},

@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcsynapse.report.intervals import Estimate, of_repeats
 from hpcsynapse.report.reduced import FEW_STEPS, UNSTABLE, Measured
-from hpcsynapse.table import FRACTION, KEY, LARGE, RATIO, SECONDS, column, columns, lower_end, upper_end
+from hpcsynapse.table import BYTES, FRACTION, KEY, LARGE, RATIO, SECONDS, column, columns, lower_end, upper_end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +104,13 @@ class ScalingPoint:
         unit=SECONDS,
         priority=1,
     )
+    peak_memory: float | None = column(
+        "most memory of any rank, mean over the runs: on GPUs what torch allocated there, else resident memory",
+        head="memory",
+        unit=BYTES,
+        priority=1,
+        default=None,
+    )
     accuracy: float | None = column("accuracy on the test data, a fraction", unit=FRACTION, priority=4)
     staleness_mean: float | None = column(
         "asynchronous: updates by others between a worker's pull and its push, mean", head="stale", priority=3
@@ -195,7 +202,7 @@ class Point:
         return None if None in values else of_repeats(values).value
 
     def mean_of(self, fact: str) -> float | None:
-        """Return the mean of `start_up_s` or `accuracy` over the repeats that know it."""
+        """Return the mean of `start_up_s`, `accuracy` or `peak_memory` over the repeats that know it."""
         values = [getattr(one.run if fact == "start_up_s" else one.run.about, fact) for one in self.repeats]
         known = [value for value in values if value is not None]
         return sum(known) / len(known) if known else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hpcsynapse.errors import SpecError
 from hpcsynapse.fields import at_least, setting
 
-_WHOLE = ("auto", "single", "allreduce", "allreduce-broadcast", "central")
+_WHOLE = ("auto", "single", "allreduce", "allreduce-broadcast", "central", "sharded")
 
 
 @dataclass(frozen=True, kw_only=True)

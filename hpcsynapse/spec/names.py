@@ -135,6 +135,7 @@ STRATEGIES = (
     "allreduce",
     "allreduce-broadcast",
     "central",
+    "sharded",
     "local-sgd",
     "ps-async",
     "ps-sync",
@@ -144,5 +145,7 @@ STRATEGIES = (
 # Strategies with parameter servers, and which of their ranks end and start again together.
 LOCKSTEP = {"ps-async": "rank", "ps-sync": "rank", "mixed": "node"}
 SERVED = tuple(LOCKSTEP)
+# Strategies that torch.distributed alone can carry out.
+DDP_ONLY = ("sharded",)
 # Strategies whose exchange may travel in 16 bits.
 COMPRESSIBLE = ("allreduce", "allreduce-broadcast", "central", "local-sgd")

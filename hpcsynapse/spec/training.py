@@ -12,7 +12,7 @@ from hpcsynapse import fields
 from hpcsynapse.errors import SpecError
 from hpcsynapse.fields import at_least, setting
 from hpcsynapse.spec.data import DataSettings
-from hpcsynapse.spec.names import COMPRESSIBLE, ENGINES, STRATEGIES
+from hpcsynapse.spec.names import COMPRESSIBLE, DDP_ONLY, ENGINES, STRATEGIES
 from hpcsynapse.spec.optimizer import OptimizerSettings
 from hpcsynapse.spec.profile import ProfileSettings
 from hpcsynapse.spec.step import StepSettings
@@ -137,6 +137,8 @@ class ExchangeOptions:
     def conflicts(self, strategy: str, engine: str) -> Iterator[str]:
         """Yield why strategy and engine cannot do what is asked for, if they cannot."""
         compression, ddp = self.compression, engine in ("auto", "ddp")
+        if strategy in DDP_ONLY and engine not in ("auto", "ddp"):
+            yield f"train.engine = {engine!r} does not carry out strategy {strategy}; use ddp"
         if strategy == "central" and engine == "horovod":
             yield "train.engine = 'horovod' reduces to no single rank, as strategy central does; use mpi or ddp"
         if compression != "none" and strategy not in (*COMPRESSIBLE, "auto", "single"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,13 @@ def libraries(device: torch.device) -> dict[str, str]:
         nccl: Any = torch.cuda.nccl
         found["nccl"] = ".".join(map(str, nccl.version()))
     return found
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that this rank has held: on a GPU what torch allocated there, else resident memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def describe(device: torch.device) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
@@ -18,7 +18,7 @@ from hpcsynapse.runs.states import RunState
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.timing import StepRecorder
-from hpcsynapse.trainer import data, devices, engines, models, optim, precision, strategies, tracebacks
+from hpcsynapse.trainer import data, description, devices, engines, models, optim, precision, strategies, tracebacks
 from hpcsynapse.trainer.checkpoint import Checkpoints
 from hpcsynapse.trainer.clock import StepClock
 from hpcsynapse.trainer.cluster import Cluster, identity_of_worker, parse_arguments
@@ -30,7 +30,6 @@ from hpcsynapse.trainer.data.sharding import Shards
 from hpcsynapse.trainer.data.split import split
 from hpcsynapse.trainer.engines.base import Engine
 from hpcsynapse.trainer.loop import Loop
-from hpcsynapse.trainer.models.survey import training_flops
 from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.profiler import profiler_of
 from hpcsynapse.trainer.randomness import seed_all
@@ -104,11 +103,12 @@ def _train(
     shards = _shards(dataset, train, strategy)
     watchdog.expect("building the model", launch.start_limit)
     seed_all(train.seed)
-    model = models.create(train.model, train.model_args, dataset.shape, dataset.classes).to(device)
+    model = models.create(train.model, train.model_args, dataset.shape, dataset.classes)
+    model.to(device if strategy.whole_on_device else "cpu")
     precision.apply(model, train, device)
-    about = _description(spec, strategy, model, dataset, shards.steps)
+    about = description.describe(spec, strategy, model, dataset, shards.steps)
     reporter.about(**about)
-    with _recorder(run, spec, strategy, model, device, about) as recorder:
+    with description.make_recorder(run, spec, strategy, model, device, about) as recorder:
         clock = _clock(recorder, device, identity, strategy)
         optimizer = optim.make_optimizer(train, model.parameters())
         strategy.prepare(model, optimizer, Objective(model), clock, train.clip_norm)
@@ -134,6 +134,7 @@ def _train(
         loop.resume()
         state = loop.run()
         watchdog.expect("leaving", launch.wait_limit)
+        reporter.about(peak_memory=int(engine.reduce([devices.peak_memory(device)], "max")[0]))
         loader.close()
         strategy.close()
         engine.close()
@@ -171,35 +172,6 @@ def _shards(dataset: Data, train: TrainSpec, strategy: Strategy) -> Shards:
         mode=mode,
         keep=train.last_batch == "keep",
     )
-
-
-def _description(
-    spec: JobSpec, strategy: Strategy, model: torch.nn.Module, dataset: Data, steps: int
-) -> dict[str, Any]:
-    """Return what records and status say of the training; an epoch has so many steps."""
-    train, engine = spec.train, strategy.engine
-    return {
-        "strategy": train.strategy,
-        "engine": strategy.transport or engine.name,
-        "controller": engine.controller,
-        "model": train.model,
-        "data": train.data,
-        "optimizer": train.optimizer,
-        "batch_per_rank": train.samples_per_step,
-        "global_batch": train.samples_per_step * strategy.share[1],
-        "precision": train.precision,
-        "accumulate": train.accumulate,
-        "compile": train.compile,
-        "channels_last": train.channels_last,
-        "recompute": train.recompute,
-        "threads": spec.threads,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "flops_per_sample": training_flops(train.model, train.model_args, dataset.shape, dataset.classes),
-        "tokens_per_sample": dataset.tokens,
-        "steps_per_epoch": steps,
-        "world_size": strategy.world.world_size,
-        "exchange": spec.label,
-    }
 
 
 def _data(train: TrainSpec, limit: float, watchdog: Watchdog) -> Data:
@@ -257,32 +229,6 @@ def _meet_on_this_node(identity: RankIdentity, cluster: Cluster | None) -> None:
     first = identity.rank - identity.local_rank
     port = cluster.workers[first].rpartition(":")[2] if cluster else os.environ.get("MASTER_PORT", "")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-
-
-def _recorder(
-    run: RunDirectory,
-    spec: JobSpec,
-    strategy: Strategy,
-    model: torch.nn.Module,
-    device: torch.device,
-    facts: dict[str, Any],
-) -> StepRecorder:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    size = sum(parameter.numel() * parameter.element_size() for parameter in trained)
-    return StepRecorder(
-        run.timings,
-        rank=strategy.world.rank,
-        warmup=spec.train.record_warmup,
-        keep=strategy.transport == "tcp",  # a worker may be started again while the others go on
-        **facts,
-        gradient_bytes=size,
-        communicate=strategy.communicate,
-        traffic="tcp, to and from other hosts" if strategy.world.nodes > 1 else "tcp",
-        device_name=devices.describe(device),
-        torch=torch.__version__,
-        **devices.libraries(device),
-        seed=spec.train.seed,
-    )
 
 
 def _clock(recorder: StepRecorder, device: torch.device, identity: RankIdentity, strategy: Strategy) -> StepClock:

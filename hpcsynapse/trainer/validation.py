@@ -54,10 +54,12 @@ def evaluate(
     engine: Engine,
     device: torch.device,
     progress: Callable[[], bool],
+    rounds: int = 0,
 ) -> Validation | None:
     """Return loss, metrics and counts over a data set shared out over the ranks.
 
-    The model is in eval mode meanwhile; `progress` is called after every batch and tells whether to leave it: then,
+    At least so many `rounds` are made, further ones without samples, where ranks compute together. The model is in eval
+    mode meanwhile; `progress` is called after every batch and tells whether to leave it: then,
     and where that holds on another rank, the result is None. Raises TrainError when ranks report different metrics.
     """
     was_training = model.training
@@ -66,10 +68,12 @@ def evaluate(
     tally = Tally(objective)
     left = False
     # A rank without samples looks at one and adds none: it must know the names of the metrics.
-    for first in range(own.start, own.stop, batch) if own else (0,):
-        indices: Indices = torch.arange(first, min(first + batch, own.stop) if own else 1).numpy()
+    starts = list(range(own.start, own.stop, batch))
+    for first in starts + [-1] * max(rounds - len(starts), 0 if own else 1):
+        counts = first >= 0
+        indices: Indices = torch.arange(max(first, 0), min(first + batch, own.stop) if counts else 1).numpy()
         inputs, targets = (to_device(part, device) for part in data.batch(indices))
-        tally.add(model(inputs), targets, len(indices) if own else 0)
+        tally.add(model(inputs), targets, len(indices) if counts else 0)
         left = progress()
         if left:
             break

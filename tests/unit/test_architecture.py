@@ -220,6 +220,7 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
         "allreduce",
         "allreduce-broadcast",
         "central",
+        "sharded",
         "local-sgd",
         "ps-async",
         "ps-sync",

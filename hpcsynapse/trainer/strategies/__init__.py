@@ -13,6 +13,7 @@ STRATEGIES: dict[str, Entry] = {
         f"{_PACKAGE}.allreduce_broadcast", "AllReduceBroadcast", "allreduce, and rank 0's parameters broadcast at times"
     ),
     "central": Entry(f"{_PACKAGE}.central", "Central", "gradients reduced to rank 0, updated there, then broadcast"),
+    "sharded": Entry(f"{_PACKAGE}.sharded", "Sharded", "every rank holds a piece of the model and of the optimizer"),
     "local-sgd": Entry(f"{_PACKAGE}.local_sgd", "LocalSGD", "parameters averaged every k steps"),
     "ps-async": Entry(f"{_PACKAGE}.ps_async", "PsAsync", "parameter servers apply every gradient at once"),
     "ps-sync": Entry(f"{_PACKAGE}.ps_sync", "PsSync", "parameter servers average m of n gradients"),

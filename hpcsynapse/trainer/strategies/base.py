@@ -37,6 +37,7 @@ class Strategy(ABC):
 
     lockstep = "world"
     transport = ""
+    whole_on_device = True  # else the model is given in host memory, and the strategy brings its parts to the device
 
     model: nn.Module
     optimizer: Optimizer

@@ -19,8 +19,8 @@ EXPECTED_COLUMNS = [
     "throughput_high",
     "tokens_per_s", "flops_per_step", "flops_per_s", "run_throughput", "pause_s",
     "speedup", "speedup_low", "speedup_high", "efficiency",
-    "efficiency_low", "efficiency_high", "start_up_s", "accuracy", "staleness_mean", "staleness_p95", "dropped",
-    "flags",
+    "efficiency_low", "efficiency_high", "start_up_s", "peak_memory", "accuracy", "staleness_mean", "staleness_p95",
+    "dropped", "flags",
 ]  # fmt: skip  # a table
 
 

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="a TCP port of this machine, not a socket")
+@click.option("--allow-actions", is_flag=True, help="let the page submit, stop, cancel and resume runs")
 @click.option("--idle", default="12h", show_default=True, metavar="TIME", help="end when unused for so long")
 @click.option("--cpu-budget", metavar="TIME", help="end after so much processor time, e.g. 10m")
 @runs_option
-def command(port: int | None, idle: str, cpu_budget: str | None, runs: str | None) -> None:
+def command(port: int | None, allow_actions: bool, idle: str, cpu_budget: str | None, runs: str | None) -> None:
     """Show the runs of a folder in the browser of your own machine.
 
     Prints an ssh line to type on your machine and an address to open there. The server reads files, listens on a socket
@@ -29,7 +30,8 @@ def command(port: int | None, idle: str, cpu_budget: str | None, runs: str | Non
 
     \b
     hpcsynapse serve
-    hpcsynapse serve --port 0        where ssh may not forward to sockets
+    hpcsynapse serve --port 0             where ssh may not forward to sockets
+    hpcsynapse serve --allow-actions      also a form for new runs, and stop, cancel, resume
     """
     from hpcsynapse.serve.endpoint import Endpoint
 
@@ -49,10 +51,10 @@ def command(port: int | None, idle: str, cpu_budget: str | None, runs: str | Non
         click.echo(f"a server of {folder} is there already (process {other.pid})", err=True)
         _print(other)
         return
-    _serve(place, port, *limits)
+    _serve(place, port, allow_actions, *limits)
 
 
-def _serve(place: Endpoint, port: int | None, idle: float, cpu: float | None) -> None:
+def _serve(place: Endpoint, port: int | None, acts: bool, idle: float, cpu: float | None) -> None:
     from hpcsynapse.serve.application import application
     from hpcsynapse.serve.guard import Keys
     from hpcsynapse.serve.index import RunIndex
@@ -60,7 +62,7 @@ def _serve(place: Endpoint, port: int | None, idle: float, cpu: float | None) ->
 
     if note := place.elsewhere():
         click.echo(f"another server of this folder was started on {note['host']} (process {note['pid']})", err=True)
-    keys = Keys(actions=False)
+    keys = Keys(actions=acts)
     try:
         with place.listen(port) as listening:
             target = str(place.socket_path) if port is None else f"127.0.0.1:{listening.getsockname()[1]}"

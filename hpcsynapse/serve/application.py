@@ -10,26 +10,28 @@ from urllib.parse import parse_qs
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from hpcsynapse.errors import HpcSynapseError, RunNotFoundError, SpecError
+from hpcsynapse.serve.actions import Actions
 from hpcsynapse.serve.downloads import response
 from hpcsynapse.serve.events import Streams
 from hpcsynapse.serve.guard import SESSION, Guard, Keys
 from hpcsynapse.serve.index import RunIndex
 from hpcsynapse.serve.openapi import document
+from hpcsynapse.serve.posts import POSTS, UPLOAD, acted, body_of, failure, uploaded
 from hpcsynapse.serve.routes import API, DOWNLOADS, ROUTES, Route
 from hpcsynapse.serve.schema import read_parameters, to_json
 from hpcsynapse.serve.static_files import static_files
 
-MOST_BODY = 1 << 16  # bytes of a request
 _QUERY = 4096  # characters
 
 
 def application(index: RunIndex, keys: Keys) -> Guard:
-    """Return the application for the runs of one folder."""
+    """Return the application for the runs of one folder; it acts where the keys have one for that."""
+    own = Actions(index) if keys.write_token else None
     routes = [StarletteRoute(SESSION, partial(_session, keys), methods=["POST"])]
     routes += [
         StarletteRoute(f"{API}{route.path}", partial(_answer, index, route), methods=["GET"]) for route in ROUTES
@@ -38,11 +40,14 @@ def application(index: RunIndex, keys: Keys) -> Guard:
         StarletteRoute(f"{API}{route.path}", partial(_answer, index, route), methods=["GET"]) for route in DOWNLOADS
     ]
     routes.append(StarletteRoute(f"{API}events", Streams(index).answer, methods=["GET"]))
-    routes.append(StarletteRoute(f"{API}openapi.json", _described, methods=["GET"]))
+    routes.append(StarletteRoute(f"{API}openapi.json", partial(_described, own is not None), methods=["GET"]))
+    if own is not None:
+        routes += [StarletteRoute(f"{API}{post.path}", partial(acted, own, post), methods=["POST"]) for post in POSTS]
+        routes.append(StarletteRoute(f"{API}{UPLOAD}", partial(uploaded, own), methods=["POST"]))
     for name, (kind, content) in static_files().items():
         path = "/" if name == "index.html" else f"/{name}"
         routes.append(StarletteRoute(path, partial(_file, kind, content), methods=["GET"]))
-    app = Starlette(routes=routes, exception_handlers={404: _nothing_here, 500: _broken})
+    app = Starlette(routes=routes, exception_handlers={404: _nothing_here, 405: _nothing_here, 500: _broken})
     app.router.redirect_slashes = False
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
     return Guard(app, keys)
@@ -52,33 +57,20 @@ async def _file(kind: str, content: bytes, request: Request) -> Response:
     return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
 
 
-async def _described(request: Request) -> Response:
-    return Response(to_json(document()), media_type="application/json")
+async def _described(acts: bool, request: Request) -> Response:
+    return Response(to_json(document(acts)), media_type="application/json")
 
 
 async def _session(keys: Keys, request: Request) -> Response:
     """Exchange the token for a cookie that scripts of the page cannot read."""
     try:
-        given = json.loads(await body(request))
+        given = json.loads(await body_of(request))
         cookie = keys.new_session(given["token"]) if isinstance(given.get("token"), str) else None
     except (ValueError, AttributeError, KeyError, RecursionError):
         return failure(400, "give the token as a JSON object")
     if cookie is None:
         return failure(401, "this is not the token of this server; take the address that it printed")
     return Response(b'{"ok":true}', media_type="application/json", headers={"set-cookie": cookie})
-
-
-async def body(request: Request) -> bytes:
-    """Return the body of a request; raises ValueError for one that is too long, having read no more of it."""
-    found = b""
-    try:
-        async for part in request.stream():
-            found += part
-            if len(found) > MOST_BODY:
-                raise ValueError("the request is too long")
-    except ClientDisconnect:
-        raise ValueError("the request has no end") from None
-    return found
 
 
 async def _answer(index: RunIndex, route: Route, request: Request) -> Response:
@@ -110,11 +102,6 @@ def _called(index: RunIndex, route: Route, found: dict[str, Any], known: str) ->
     if tag in known:
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="application/json", headers=headers)
-
-
-def failure(status: int, message: str) -> Response:
-    """Return an answer that says what is wrong."""
-    return Response(to_json({"error": message[:1000]}), status, media_type="application/json")
 
 
 async def _nothing_here(_request: Request, _error: Exception) -> Response:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from hpcsynapse.serve import catalog, detail, downloads, logs, nodes, reports, steps
+from hpcsynapse.serve import catalog, detail, downloads, form, logs, nodes, reports, steps
 from hpcsynapse.serve.index import Row, RunIndex
 from hpcsynapse.serve.schema import Limits
 
@@ -69,6 +69,7 @@ ROUTES = (
     Route("compare", catalog.compare),
     Route("studies", catalog.studies),
     Route("store", catalog.store),
+    Route("settings", form.settings),
     Route("sites", catalog.sites),
     Route("templates", catalog.templates),
 )

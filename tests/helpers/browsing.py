@@ -44,7 +44,7 @@ class Opener:
     def close(self):
         for context in self.contexts:
             context.close()
-        assert self.problems == []
+        assert not self.problems, self.problems
 
 
 @contextmanager

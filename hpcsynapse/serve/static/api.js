@@ -67,6 +67,11 @@ export async function act(name, body) {
   return answered(await asked(`api/v1/${name}`, { method: "POST", headers, body: JSON.stringify(body) }));
 }
 
+export async function send(name, parameters, file) {
+  const headers = { "X-HPCSynapse-Token": sessionStorage.getItem(WRITE) || "", "Content-Type": "application/zip" };
+  return answered(await asked(path(name, parameters), { method: "POST", headers, body: file }));
+}
+
 // One stream for the page; it is closed while nobody looks at it. `tell` gets "runs", "again", "lost" or "back".
 export function follow(after, tell) {
   if (snapshot) return () => {};

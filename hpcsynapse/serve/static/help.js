@@ -1,7 +1,8 @@
 // Help: what keys do, what states mean, and what else there is beside runs.
 
 import { get, snapshot } from "./api.js";
-import { badge, bytes, h, moment, replace, scrolling, section } from "./dom.js";
+import { badge, h, replace, scrolling, section } from "./dom.js";
+import { storeSection } from "./store.js";
 
 const STATES = [
   ["CREATED", "its folder has been made; no queue has it"], ["QUEUED", "it waits in the queue"], ["SETUP", "its job has begun, its ranks find one another"],
@@ -24,11 +25,9 @@ export async function helpView(main) {
 }
 
 async function beside(element) {
-  const [store, sites, templates] = await Promise.all([get("store"), get("sites"), get("templates")]);
+  const [store, sites, templates] = await Promise.all([storeSection(), get("sites"), get("templates")]);
   replace(element,
-    section("Store", store.length ? list("Models, loaders and data sets", ["Name", "Kind", "Size", "Added", "By", "What it is"],
-      store.map((one) => [one.name, one.kind, bytes(one.size), moment(one.added), one.user, one.description]))
-      : h("p", null, "The store is empty; hpcsynapse store add puts models, loaders and data sets there.")),
+    store,
     section("Sites", h("p", null, "Site files that come with hpcsynapse:"), sites.map((one) => file(one.name, one.text))),
     section("Job templates", templates.map((one) => file(`${one.queue}: ${one.summary}`, one.text))));
 }

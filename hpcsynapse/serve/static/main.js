@@ -1,6 +1,6 @@
 // Which page is shown, and whether the server still answers.
 
-import { ApiError, enter, snapshot } from "./api.js";
+import { ApiError, enter, mayAct, snapshot } from "./api.js";
 import { h, replace, setText } from "./dom.js";
 import { about, begin, watch } from "./rows.js";
 import { go, here, link } from "./router.js";
@@ -9,10 +9,11 @@ import { runView } from "./run.js";
 import { compareView } from "./compare.js";
 import { studiesView } from "./studies.js";
 import { nodesView } from "./nodes.js";
+import { newView } from "./new.js";
 import { helpView } from "./help.js";
 
 const PAGES = {
-  runs: ["Runs", runsView], run: ["Run", runView], compare: ["Compare", compareView], studies: ["Studies", studiesView], nodes: ["Nodes", nodesView], help: ["Help", helpView],
+  runs: ["Runs", runsView], run: ["Run", runView], compare: ["Compare", compareView], studies: ["Studies", studiesView], nodes: ["Nodes", nodesView], new: ["New run", newView], help: ["Help", helpView],
 };
 const IN_NAV = ["runs", "studies", "nodes", "compare", "help"];
 let current = {}, turn = 0, before = "";
@@ -43,7 +44,7 @@ function said(error) {
 }
 
 function navigation(page) {
-  const items = snapshot ? snapshot.pages : IN_NAV.map((name) => [PAGES[name][0], link(name), name]);
+  const items = snapshot ? snapshot.pages : [...IN_NAV, ...(mayAct() ? ["new"] : [])].map((name) => [PAGES[name][0], link(name), name]);
   replace(document.getElementById("nav"), items.map(([label, href, name]) => h("a", { href, "aria-current": name === page ? "page" : null }, label)));
 }
 

@@ -43,6 +43,7 @@ QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("studies", {}),
     ("store", {}),
     ("sites", {}),
+    ("settings", {}),
     ("templates", {}),
 ]
 
@@ -52,11 +53,13 @@ def validator(path: str, status: str = "200") -> Any:
     return jsonschema_rs.validator_for({**answer, "components": DOCUMENT["components"]})
 
 
-def test_every_route_is_described_and_nothing_else(tmp_path: Path) -> None:
-    app: Any = application(RunIndex(tmp_path), Keys(actions=False))._application
-    routes = {route.path for route in app.routes if route.path.startswith("/api/")} - {"/api/v1/session"}
-    assert routes == set(DOCUMENT["paths"])
-    assert all(one["get"]["summary"] for one in DOCUMENT["paths"].values())
+@pytest.mark.parametrize("acts", [False, True])
+def test_every_route_is_described_and_nothing_else(tmp_path: Path, acts: bool) -> None:
+    app: Any = application(RunIndex(tmp_path), Keys(actions=acts))._application
+    routes = {(route.path, method.lower()) for route in app.routes for method in route.methods - {"HEAD"}}
+    described = {(path, method) for path, one in document(acts)["paths"].items() for method in one}
+    assert {one for one in routes if one[0].startswith("/api/")} - {("/api/v1/session", "post")} == described
+    assert all(how["summary"] for one in document(acts)["paths"].values() for how in one.values())
 
 
 @pytest.mark.parametrize(("path", "query"), QUESTIONS, ids=str)

@@ -185,8 +185,12 @@ def merge(folder: Path) -> Path | None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    for path in _left_over(folder):
-        path.unlink(missing_ok=True)
+    for part in all_parts:
+        if part.path != target and (part.path.stat().st_size - part.offset) // RECORD.size <= part.count:
+            part.path.unlink(missing_ok=True)
+    if any(True for _ in folder.glob(_NAMES)):  # what an earlier merge had joined, or one that has grown meanwhile
+        for path in _left_over(folder):
+            path.unlink(missing_ok=True)
     return target
 
 

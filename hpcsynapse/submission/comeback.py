@@ -117,15 +117,15 @@ def _follow(ended: _Ended, decision: Decision, job: str, hosts: Sequence[str], c
             run.append_history(RunState.SETUP, why)
         return " ".join(("start", attempt, *used))
     if decision.action is Action.QUEUE:
-        return _queue(ended, why, code)
+        return _queue(ended, ended.cause(code), why, code)
     return f"end {code or (1 if decision.code else 0)}"
 
 
-def _queue(ended: _Ended, why: str, code: int) -> str:
+def _queue(ended: _Ended, cause: Cause, why: str, code: int) -> str:
     from hpcsynapse.submission.successor import queue_again
 
     try:
-        job_id = queue_again(ended.run, why)
+        job_id = queue_again(ended.run, why, same_job=cause is Cause.FAILED)
     except HpcSynapseError as error:
         unknown = "unknown" in ended.run.read_submission()
         print(f"hpcsynapse: not queued again: {error}", file=sys.stderr, flush=True)

@@ -22,11 +22,11 @@ from hpcsynapse.submission.submit import alone, leaving_out, write_job_file
 _SECONDS = 60.0
 
 
-def queue_again(run: RunDirectory, why: str) -> str:
+def queue_again(run: RunDirectory, why: str, same_job: bool) -> str:
     """Queue a run again from inside its job and return the job that goes on with it.
 
-    It is the same job where the queue puts jobs back and no host is to be left out, else one that waits for the end of
-    this one. Raises SpecError when the run was cancelled, was asked to stop or has another owner, SubmitError when the
+    It is the `same_job` where that is wanted, the queue puts jobs back and no host is to be left out, else one that
+    waits for the end of this one. Raises SpecError when the run was cancelled or asked to stop, SubmitError when the
     queue refuses or does not answer.
     """
     with alone(run):
@@ -41,7 +41,8 @@ def queue_again(run: RunDirectory, why: str) -> str:
         spec = run.load_spec()
         scheduler = create(spec.queue.scheduler)
         left_out = suspects(run) if spec.queue.exclude_failed else []
-        if not left_out and _put_back(scheduler, job_id):
+        same_job = same_job or "task" in submission  # a task of an array has no number that another job could have
+        if same_job and not left_out and _put_back(scheduler, job_id):
             run.append_history(RunState.QUEUED, why, job_id=job_id)
             return job_id
         if "task" in submission:

@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,12 +37,14 @@ class Progress:
     """How far a run has come.
 
     `step` counts optimizer steps of the whole run, `epoch` finished epochs, `samples` those taken by all ranks in
-    the epoch under way: the data position, which holds for any number of ranks.
+    the epoch under way: the data position, which holds for any number of ranks. `dealt` says who has taken them: ranks,
+    samples of each in a step, and steps, anew where another number of ranks went on.
     """
 
     step: int = 0
     epoch: int = 0
     samples: int = 0
+    dealt: list[list[int]] = field(default_factory=list)
 
 
 class Checkpoints:

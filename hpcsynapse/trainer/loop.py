@@ -55,20 +55,50 @@ class Loop:
         self.progress = Progress()
         self.rank, self.shares = self.strategy.world.rank, self.strategy.share[1]
         self.global_batch = self.train.samples_per_step * self.shares
-        self.total = self.train.steps or self.train.epochs * self.shards.steps
+        self._plan(self.train.steps or self.train.epochs * self.shards.steps)
+        self._seeds = StepSeeds(self.train.seed, self.rank, self.device)
+        self._saved = self._validated = -1
+        self.metrics: dict[str, float] = {}
+
+    def _plan(self, total: int) -> None:
+        """Lay out the learning rate of a run that ends after so many steps."""
+        self.total = total
         span = Span(self.shards.steps, self.total, self.global_batch, self.strategy.asynchronous_workers)
         self._schedule = Schedule(self.train, self.shares, span)
         if (beyond := span.beyond(self.train.milestones)) and self.rank == 0:
             _log.warning("milestones %s lie beyond the run, which ends after %d updates", beyond, span.last)
-        self._seeds = StepSeeds(self.train.seed, self.rank, self.device)
-        self._saved = self._validated = -1
-        self.metrics: dict[str, float] = {}
 
     def resume(self) -> None:
         """Continue from the newest state that the strategy finds, if there is one."""
         self.strategy.steps_per_epoch, self.strategy.shards = self.shards.steps, self.shards
         self.progress = self.strategy.resume(self.checkpoints)
         self._saved = self.progress.step or -1
+        self._share_out()
+
+    def _share_out(self) -> None:
+        """Take up the epoch where it was left, be it by another number of ranks, and count the steps that follow."""
+        progress, own = self.progress, [self.shares, self.train.samples_per_step]
+        if not progress.dealt:  # a beginning, or a checkpoint that does not say who took what
+            progress.dealt = [[*own, -(-progress.samples // self.global_batch)]]
+        before = progress.dealt[-1]
+        if changed := before[:2] != own:
+            progress.dealt = [*(one for one in progress.dealt if one[2]), [*own, 0]]
+        self.shards.go_on(progress.epoch, progress.dealt[:-1])
+        if not self.train.steps and self.strategy.lockstep == "world":
+            left = self.shards.steps_of(progress.epoch) - self._position()
+            epochs = self.train.epochs - progress.epoch - 1
+            total = progress.step + (left + epochs * self.shards.steps if epochs >= 0 else 0)
+            if total != self.total:
+                self._plan(total)
+        if changed:
+            rule = "is in proportion to the ranks" if self.train.lr_scaling == "linear" else "stays as it is"
+            now, then = f"{own[0]} ranks x {own[1]} samples", f"{before[0]} x {before[1]}"
+            self.reporter.note(
+                f"{now} go on instead of {then}; the learning rate {rule}",
+                ranks=own[0],
+                global_batch=self.global_batch,
+                lr=self._schedule.rate(progress.step),
+            )
 
     def run(self) -> str:
         """Train to the end or to a stop; returns the final state, FINISHED or STOPPED."""
@@ -108,7 +138,8 @@ class Loop:
         optimizer, epoch = self.strategy.optimizer, self.progress.epoch
         self.strategy.model.train()
         position = self._position()
-        while position < self.shards.steps:
+        steps, before = self.shards.steps_of(epoch), progress.samples - position * self.global_batch
+        while position < steps:
             if self.profiler is not None:
                 self.profiler.before(progress.step)
             clock.begin()
@@ -118,13 +149,14 @@ class Loop:
             inputs, targets = to_device(inputs, self.device), to_device(targets, self.device)
             reporter.lr = self._schedule.apply(optimizer, step)
             clock.mark("data")
-            self.strategy.weight = self.shards.weight(position)
+            self.strategy.weight = self.shards.weight(position, epoch)
             result = self.strategy.step(inputs, targets)
             if self.train.last_batch == "keep":
-                result.samples = self.shards.count(position)
+                result.samples = self.shards.count(position, epoch=epoch)
             clock.end(step, epoch, result)
             position += result.advance
-            progress.step, progress.samples = min(step + result.advance, self.total), position * self.global_batch
+            progress.step, progress.dealt[-1][2] = min(step + result.advance, self.total), position
+            progress.samples = before + position * self.global_batch
             if result.advance > 1:
                 self._begin_feed()
             reporter.step, reporter.loss = progress.step, clock.loss
@@ -135,26 +167,30 @@ class Loop:
                 return True
             if progress.step >= self.total:
                 break
-            if self.control.save_is_due and position < self.shards.steps:
+            if self.control.save_is_due and position < steps:
                 self._save()
                 self._enter(RunState.TRAINING)
         return False
 
     def _position(self) -> int:
-        """Return the step within the epoch that comes next; another number of ranks may have begun the epoch."""
-        return -(-self.progress.samples // self.global_batch)
+        """Return the number of the step that comes next among those that these ranks make of the epoch."""
+        return self.progress.dealt[-1][2]
 
     def _begin_feed(self) -> None:
-        epochs, position = divmod(self._position(), self.shards.steps)
-        self.loader.begin(self.shards.tasks(self.progress.epoch + epochs, position, self.progress.step, self.total))
+        epoch, position = self.progress.epoch, self._position()
+        if position >= (steps := self.shards.steps_of(epoch)):
+            epochs, position = divmod(position - steps, self.shards.steps)
+            epoch += 1 + epochs
+        self.loader.begin(self.shards.tasks(epoch, position, self.progress.step, self.total))
 
     def _after_epoch(self, rate: float) -> bool:
         """End an epoch; returns whether a stop was agreed on. Saved first: a validation may last, and be cut short."""
         progress, train, stop = self.progress, self.train, False
-        beyond = progress.samples // self.global_batch - self.shards.steps  # steps of the next epoch, made by others
+        beyond = self._position() - self.shards.steps_of(progress.epoch)  # steps of the next epoch, made by others
         if beyond >= 0:
             self.strategy.after_epoch()
             progress.epoch, progress.samples = progress.epoch + 1, beyond * self.global_batch
+            progress.dealt = [[self.shares, self.train.samples_per_step, beyond]]
             self.reporter.epoch = progress.epoch
             if train.checkpoint_every and not progress.epoch % train.checkpoint_every:
                 self._save()

@@ -65,6 +65,16 @@ class Reporter:
         except OSError as error:
             _log.warning("history cannot be written: %s", error)
 
+    def note(self, text: str, **more: Any) -> None:
+        """Put on record in history and log what is no new state."""
+        if not self.active:
+            return
+        _log.info(text)
+        try:
+            self._run.append_history(str(self._status["state"]), text, **more)
+        except OSError as error:
+            _log.warning("history cannot be written: %s", error)
+
     def metrics(self, values: dict[str, float], samples: int, counts: ClassCounts | None = None) -> None:
         """Keep validation results in the status, in the run's learning curve, and write them for TensorBoard.
 

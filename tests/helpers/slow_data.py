@@ -30,3 +30,16 @@ def long_validation(path):
 
 def load(path):
     return SlowDataset(96, (1, 8, 8), 10, seed=0)
+
+
+class Counted(SlowDataset):
+    """Samples whose numbers are written down whenever a rank takes them."""
+
+    def batch(self, indices):
+        with pathlib.Path(os.environ["HPCSYNAPSE_RUN_DIR"], f"taken-{os.environ.get('RANK', 0)}").open("a") as file:
+            file.write("".join(f"{index}\n" for index in indices))
+        return super().batch(indices)
+
+
+def counted(path):
+    return Counted(96, (1, 8, 8), 10, seed=0)

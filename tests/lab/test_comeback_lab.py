@@ -171,3 +171,65 @@ def test_a_failure_is_queued_again_with_and_without_scontrol(slurm_lab, user, sc
     status = user.status(run)
     assert (status["job_id"] == run.job_id) is scontrol
     assert [one["action"] for one in starts(run, "end")] == ["queue", "end"]
+
+
+def test_a_chain_of_jobs_goes_on_beyond_the_time_limit_until_it_is_done(slurm_lab, user):
+    """The signal before the time limit comes from scancel, as Slurm would send it, so that nobody waits for minutes."""
+    user.script("slow.py", SLOW_MODEL)
+    steps = ["--steps", "150", *TRAIN]
+    whole = user.submit("--name", "unbroken", "--nodes", "1", *steps)
+    run = user.submit("--name", "chain", "--nodes", "1", "--chain-until-done", "--time", "10m", *steps)
+    assert "--signal=B:USR1@120" in run.text("job.sh")
+    jobs = [run.job_id]
+    for number in range(2):
+        slurm_lab.wait_until(lambda: user.status(run)["progress"].get("step", 0) > 20 * len(jobs), 120, "steps")
+        slurm_lab.run("scancel", "--batch", "--signal=USR1", jobs[-1])
+        slurm_lab.wait_until(lambda: user.status(run)["job_id"] not in jobs, 120, f"job {number + 2} of the chain")
+        told = user.status(run)
+        assert told["state"] not in ("STOPPED", "FAILED", "LOST"), told
+        jobs.append(told["job_id"])
+    (user.folder / "hurry").touch()
+    assert user.finish(run)["job_id"] == jobs[-1]
+    ends = starts(run, "end")
+    assert [(one["cause"], one["action"]) for one in ends] == [
+        ("time", "queue"),
+        ("time", "queue"),
+        ("finished", "end"),
+    ]
+    assert [one["attempt"] for one in ends] == [f"{job}.0" for job in jobs]
+    user.finish(whole)
+    assert parameters(user, run) == parameters(user, whole)
+
+
+def test_a_cancelled_chain_is_over(slurm_lab, user):
+    user.script("slow.py", SLOW_MODEL)
+    run = user.submit("--name", "over", "--nodes", "1", "--chain-until-done", "--requeues", "3", *TRAIN)
+    user.wait(run, "TRAINING")
+    user.hpcsynapse("cancel", "over")
+    user.wait(run, "STOPPED")
+    slurm_lab.wait_until(lambda: starts(run, "end") != [], 60, "the job script has ended")
+    assert [one["cause"] for one in starts(run, "end")] == ["asked"]
+    slurm_lab.wait_idle()
+
+
+def test_where_no_node_is_left_fewer_go_on(slurm_lab, user):
+    user.script("slow.py", SLOW_MODEL)
+    run = user.submit(
+        *("--name", "fewer", "--nodes", "2", "--min-nodes", "1", "--time", "20m", *TRAIN, "--epochs", "6"),
+        *("--set", "train.model_args.seconds=0.15"),
+    )
+    until_checkpoint(slurm_lab, run)
+    hosts = [one["host"] for one in run.file("placement.json")["ranks"]]
+    lost = int(hosts[1].removeprefix(slurm_lab.name))
+    slurm_lab.node("crash", lost)
+    try:
+        slurm_lab.wait_until(lambda: len(starts(run, "begin")) == 2, 120, "a second start")
+        (user.folder / "hurry").touch()
+        status = user.finish(run)
+    finally:
+        slurm_lab.node("start", lost)
+    assert starts(run, "begin")[1]["hosts"] == hosts[:1]
+    assert status["progress"]["epoch"] == 6
+    changed = [item for item in run.text("history.jsonl").splitlines() if "global_batch" in item]
+    assert len(changed) == 1 and '"ranks": 1, "global_batch": 64' in changed[0]
+    slurm_lab.wait_idle()

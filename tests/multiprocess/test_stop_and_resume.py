@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -216,6 +217,31 @@ def test_resumed_with_another_number_of_ranks(starter: Starter, monkeypatch: pyt
         assert f"resumed from step {job.status()['step']} " in resumed.output()
         assert resumed.status()["step"] == STEPS
         equal(expected, run, exactly=False)
+
+
+def test_every_sample_once_an_epoch_whatever_the_number_of_ranks(
+    starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ranks stop in the middle of an epoch, three go on and stop, two end it: 3 epochs of 96 samples."""
+    settings = {**SETTINGS, "engine": "ddp", "data": "slow_data:counted", "batch": 4, "steps": None, "epochs": 3}
+    run = starter.create("elastic", 2, **settings)
+    for ranks, until in ((2, 2), (3, 5)):
+        pace(monkeypatch, 0.15)
+        job = starter.start(run, ranks)
+        job.until_step(until)
+        stop(job, "file")
+        job.succeed()
+        run.stop.unlink()
+    pace(monkeypatch, 0.0)
+    last = starter.start(run, 2)
+    last.succeed()
+    assert last.status()["state"] == "FINISHED" and last.status()["epoch"] == 3
+    taken = Counter(line for path in run.path.glob("taken-*") for line in path.read_text().splitlines())
+    assert len(taken) == 96 and max(taken.values()) == 3, "nothing twice in an epoch"
+    assert sum(3 - count for count in taken.values()) < 2 * 8, "what fills no whole step of the last ranks of an epoch"
+    told = [item for item in run.read_history() if "global_batch" in item]
+    assert [(item["ranks"], item["global_batch"], item["lr"]) for item in told] == [(3, 12, 0.05), (2, 8, 0.05)]
+    assert told[0]["reason"].startswith("3 ranks x 4 samples go on instead of 2 x 4; the learning rate stays")
 
 
 def test_killed_outright_several_times(

@@ -1,5 +1,9 @@
 """Sharding: who takes which sample, and that nothing is taken twice."""
 
+import hashlib
+import itertools
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
@@ -48,3 +52,45 @@ def test_not_one_step() -> None:
     for mode in ("strided", "contiguous"):
         with pytest.raises(TrainError, match="4 ranks x batch 40"):
             Shards(145, 40, rank=0, ranks=4, seed=0, mode=mode)
+
+
+def test_an_epoch_that_several_numbers_of_ranks_share_has_every_sample_once() -> None:
+    """By hashes of the sample ids, as a run would prove it: 4 ranks, then 3, then 4, then 1."""
+    for mode, samples in itertools.product(("strided", "contiguous"), (4 * 3 * 4 * 9, 1000, 997)):
+        taken, dealt = list[int](), list[tuple[int, int, int]]()
+        for ranks, steps in ((4, 3), (3, 5), (4, 1), (1, 10**6)):
+            many = [Shards(samples, 4, rank=rank, ranks=ranks, seed=7, mode=mode) for rank in range(ranks)]
+            for shards in many:
+                shards.go_on(2, dealt)
+            made = min(steps, many[0].steps_of(2))
+            assert {shards.steps_of(2) for shards in many} == {many[0].steps_of(2)}
+            taken += [int(one) for shards in many for step in range(made) for one in shards.indices(2, step)]
+            dealt.append((ranks, 4, made))
+        left = samples - len(taken)
+        assert left < 4, "what fills no step of the last one"
+        assert len(set(taken)) == len(taken)
+        if not left:
+            assert digest(taken) == digest(range(samples)) != digest([*range(samples - 1), 0])
+        assert [task.step for task in many[0].tasks(2, made, 70, 72)] == [70, 71]  # the epoch behind it is whole
+        assert many[0].steps_of(3) == many[0].steps
+
+
+def test_no_sample_is_left_out_where_the_last_batch_is_kept() -> None:
+    for mode in ("strided", "contiguous"):
+        taken, dealt = list[int](), list[tuple[int, int, int]]()
+        for ranks, steps in ((4, 3), (3, 10**6)):
+            many = [Shards(101, 4, rank=rank, ranks=ranks, seed=7, mode=mode, keep=True) for rank in range(ranks)]
+            for one in many:
+                one.go_on(5, dealt)
+            made = min(steps, many[0].steps_of(5))
+            for step in range(made):
+                parts = [one.indices(5, step)[: one.count(step, epoch=5)] for one in many]
+                taken += [int(number) for part in parts for number in part]
+                assert sum(one.weight(step, 5) for one in many) == pytest.approx(ranks)
+            dealt.append((ranks, 4, made))
+        assert sorted(taken) == list(range(101))
+
+
+def digest(samples: Iterable[int]) -> int:
+    """A sum over hashes of sample ids, which no order changes."""
+    return sum(int.from_bytes(hashlib.sha256(str(one).encode()).digest()) for one in samples)

@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption) and error.possibilities:
-            best = _best(error.option_name, error.possibilities)
+            best = _best(error.option_name, _options(error.ctx), error.possibilities)
             error = click.NoSuchOption(error.option_name, possibilities=[best], ctx=error.ctx)
         error.show()
         sys.exit(error.exit_code)
@@ -123,12 +123,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _best(typed: str, options: Sequence[str]) -> str:
+def _options(context: click.Context | None) -> list[str]:
+    """Return the options of a command; click names no more than the three that are most similar."""
+    params = context.command.get_params(context) if context else []
+    return [name for param in params if isinstance(param, click.Option) for name in param.opts]
+
+
+def _best(typed: str, options: Sequence[str], similar: Sequence[str]) -> str:
     """Return the option that was meant most likely: one that goes on as typed, else the most similar one."""
     from difflib import SequenceMatcher
 
     longer = (option for option in options if option.startswith(typed))
-    return min(longer, key=len, default=None) or max(options, key=lambda one: SequenceMatcher(None, typed, one).ratio())
+    return min(longer, key=len, default=None) or max(similar, key=lambda one: SequenceMatcher(None, typed, one).ratio())
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

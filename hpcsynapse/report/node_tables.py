@@ -103,6 +103,8 @@ QUANTITIES = {
 def curves(name: str, tables: Iterable[NodeTable]) -> list[Curve]:
     """Return a curve for every role of a run, on the time axis that begins with the run's first record."""
     tables = [one for one in tables if one.starts]
+    if not tables:
+        return []
     begin = min(float((one.column("time") - one.column("seconds"))[0]) for one in tables)
     end = max(float(one.column("time")[-1]) for one in tables)
     width = max(_LEAST, (end - begin) / _MOST)

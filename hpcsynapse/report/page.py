@@ -19,6 +19,8 @@ from hpcsynapse.report.scaling import Report
 from hpcsynapse.report.stragglers import RankTime
 from hpcsynapse.report.varied import apart, spread
 from hpcsynapse.report.why import PARTS, Loss
+from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.verdict import verdict
 from hpcsynapse.table import Columns
 from hpcsynapse.templating import builtin_templates
 from hpcsynapse.writers import filled, folded
@@ -76,6 +78,7 @@ def page(
             for number, loss in enumerate(losses, 1)
         ],
         parts=PARTS,
+        verdicts=_verdicts(report),
         compared=len({one.run for one in ranks}),
         slow=_table("slow-table", "Slow ranks of all runs", slow, stragglers.COLUMNS) if slow else None,
         figures=[(plot, [svg(one, name) for one, name in forms]) for plot, *forms in _forms(plots, narrow)],
@@ -101,6 +104,18 @@ def summary(report: Report) -> list[str]:
             f"efficiency {row.efficiency:.1%}{sure}, {row.scaling} scaling."
         )
     return found
+
+
+def _verdicts(report: Report) -> list[tuple[str, list[str]]]:
+    """Return what is to be said of every run whose nodes recorded their load."""
+    runs = {
+        one.run.about.name: one.run.source
+        for every in report.compared
+        for point in every.points
+        for one in point.repeats
+    }
+    told = [(name, verdict(run)) for name, run in runs.items() if isinstance(run, RunDirectory)]
+    return [(name, lines) for name, lines in told if lines]
 
 
 def _subject(row: points.ScalingPoint) -> tuple[str, ...]:

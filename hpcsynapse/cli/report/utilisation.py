@@ -74,6 +74,8 @@ def _draw(runs: Sequence[RunDirectory], folder: Path) -> None:
 
     with style():
         plot = utilisation([curve for run in runs for curve in curves(run.name, node_tables(run))])
+        if plot is None:
+            raise SpecError("--plots: the nodes of these runs have recorded nothing that could be drawn")
         settle(plot.figure)
     try:
         for path in write([plot], folder):

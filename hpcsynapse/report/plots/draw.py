@@ -9,18 +9,23 @@ from pathlib import Path
 from hpcsynapse.report.convergence import ACCURACY
 from hpcsynapse.report.curves import loss_curve, validation_curves
 from hpcsynapse.report.drift import drift_of
+from hpcsynapse.report.node_tables import curves as over_time
+from hpcsynapse.report.node_tables import node_tables
 from hpcsynapse.report.plots import batches, classes, curves, scaling, steps
 from hpcsynapse.report.plots import drift as drifts
 from hpcsynapse.report.plots import staleness as stale
 from hpcsynapse.report.plots.series import series_of
 from hpcsynapse.report.plots.style import FITS, Fit, Plot, settle, style, to_pdf, to_png, to_svg
+from hpcsynapse.report.plots.utilisation import utilisation
 from hpcsynapse.report.points import Point
 from hpcsynapse.report.scaling import Report
 from hpcsynapse.report.staleness import staleness
 from hpcsynapse.report.why import Loss
 from hpcsynapse.runs.directory import RunDirectory
+from hpcsynapse.runs.telemetry import telemetry
 
 TRAINING = "train_"  # what the names of metrics on training samples begin with
+_RUNS, _LEAST = 3, 4  # whose nodes are drawn over time, and the points of such a curve
 _DRAWN = (ACCURACY, "loss")  # in the training curves
 
 
@@ -35,7 +40,7 @@ def draw(report: Report, losses: Sequence[Loss], fit: Fit = FITS["page"]) -> lis
         points = steps.named_points(report.compared)
         fewer = steps.largest(points)
         found += [steps.step_times(fewer), steps.phases(points), steps.waterfall(losses)]
-        found += [*_curves(fewer), _staleness(fewer), _drift(fewer), _confusion(report)]
+        found += [*_curves(fewer), _staleness(fewer), _drift(fewer), _confusion(report), _utilisation(fewer)]
         plots = [plot for plot in found if plot is not None]
         for plot in plots:
             settle(plot.figure)
@@ -50,6 +55,16 @@ def _staleness(points: Sequence[tuple[str, Point]]) -> Plot | None:
         if point.asynchronous and (found := staleness(point.first.run.source)) is not None
     ]
     return stale.staleness(told)
+
+
+def _utilisation(points: Sequence[tuple[str, Point]]) -> Plot | None:
+    """Return what nodes used and exchanged over time, of the first repeat of the points whose nodes recorded it."""
+    runs = [point.first.run.source for _, point in points]
+    known = [
+        run for run in runs if isinstance(run, RunDirectory) and any(one.count for one in telemetry(run.telemetry))
+    ]
+    told = [curve for run in known[:_RUNS] for curve in over_time(run.name, node_tables(run))]
+    return utilisation([curve for curve in told if len(curve.time) >= _LEAST])
 
 
 def _drift(points: Sequence[tuple[str, Point]]) -> Plot | None:

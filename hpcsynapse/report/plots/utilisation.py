@@ -11,9 +11,11 @@ from hpcsynapse.report.plots.style import Plot, beside, colour, dashes, new_figu
 from hpcsynapse.units import counted
 
 
-def utilisation(curves: Sequence[Curve]) -> Plot:
-    """Return a panel for every quantity that any run knows, with a line for every role of every run."""
+def utilisation(curves: Sequence[Curve]) -> Plot | None:
+    """Return a panel for every quantity that is known, with a line for every role of every run; None for none."""
     known = [name for name in QUANTITIES if any(not np.isnan(one.values[name]).all() for one in curves)]
+    if not known:
+        return None
     columns = 2 if beside() else 1
     rows = -(-len(known) // columns)
     figure, axes = new_figure(8.5, 0.6 + 2.1 * rows + 0.2 * len(curves), rows=rows, columns=columns)

@@ -177,6 +177,15 @@ def test_the_command_writes_tables_and_a_plot(allreduce: RunDirectory, served: R
     assert CliRunner().invoke(cli, [*command, "--causes", "--csv"]).output.startswith("run,cause,node_hours,share")
 
 
+def test_the_page_of_the_scaling_report_has_plot_and_verdict(allreduce: RunDirectory, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(cli, ["report", "--runs", str(tmp_path), "ring", "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert "What to do next" in text and "GPUs ran kernels 80% of the time" in text
+    assert "Use of nodes and network over time" in text
+
+
 def test_a_run_without_telemetry_is_said(tmp_path: Path) -> None:
     run = new_run(tmp_path, "dark")
     steps(run, 0, "n1")

@@ -30,6 +30,7 @@ COLLECTIVE = {
 NOT_PREDICTED = {
     "local-sgd": "its steps differ from one another",
     "admm": "it has two ranks",
+    "pipeline": "its exchange is within backward",
     "sharded": "its exchange is within forward and backward",
 }
 Source = RunDirectory | Path

@@ -136,6 +136,7 @@ STRATEGIES = (
     "allreduce-broadcast",
     "central",
     "sharded",
+    "pipeline",
     "local-sgd",
     "ps-async",
     "ps-sync",
@@ -146,6 +147,6 @@ STRATEGIES = (
 LOCKSTEP = {"ps-async": "rank", "ps-sync": "rank", "mixed": "node"}
 SERVED = tuple(LOCKSTEP)
 # Strategies that torch.distributed alone can carry out.
-DDP_ONLY = ("sharded",)
+DDP_ONLY = ("sharded", "pipeline")
 # Strategies whose exchange may travel in 16 bits.
 COMPRESSIBLE = ("allreduce", "allreduce-broadcast", "central", "local-sgd")

@@ -27,6 +27,23 @@ class StepSettings:
     channels_last: bool = setting(False, "keep images and filters with their channels last in memory")
     recompute: bool = setting(False, "compute activations inside the model's blocks twice instead of keeping them")
 
+    microbatches: int = setting(4, "pipeline: parts of a batch that flow one after another", check=at_least(1, 65536))
+    pipeline_schedule: str = setting(
+        "1f1b", "pipeline: gpipe keeps all parts, 1f1b as many as there are stages", choices=("gpipe", "1f1b")
+    )
+
+    def pipeline_conflicts(self, batch: int, world: int) -> Iterator[str]:
+        """Yield why a batch cannot flow through as many stages as there are ranks, if it cannot."""
+        if world < 2:
+            yield "train.strategy = 'pipeline' needs a rank for each of at least two stages; use --ranks-per-node 2"
+        if batch % self.microbatches:
+            yield f"train.batch = {batch} is not divisible by train.microbatches = {self.microbatches}"
+        if self.pipeline_schedule == "1f1b" and self.microbatches < world:
+            yield (
+                f"train.microbatches = {self.microbatches} are fewer than the {world} stages, which "
+                "train.pipeline_schedule = '1f1b' keeps busy; use more, or gpipe"
+            )
+
     def step_conflicts(self, strategy: str, compression: str, on_cpu: bool) -> Iterator[str]:
         """Yield why strategy, compression of gradients and device cannot do what is asked for, if they cannot."""
         if self.precision == "tf32" and on_cpu:
@@ -43,11 +60,13 @@ class StepSettings:
             )
         if self.recompute and self.compile:
             yield "train.recompute does not go with train.compile, which decides by itself what is kept"
-        if strategy == "admm":
+        if strategy in ("admm", "pipeline"):
             changed = {
                 "precision": self.precision in ("bf16", "fp16"),
                 "accumulate": self.accumulate > 1,
                 "compile": self.compile,
                 "recompute": self.recompute,
             }
-            yield from (f"train.{name} does not go with strategy admm" for name, asked in changed.items() if asked)
+            yield from (
+                f"train.{name} does not go with strategy {strategy}" for name, asked in changed.items() if asked
+            )

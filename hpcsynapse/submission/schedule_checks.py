@@ -27,7 +27,7 @@ def check_schedule(spec: JobSpec) -> Iterator[Finding]:
 def _span(spec: JobSpec) -> Span | None:
     """Return how long the run will be, or None where only its data tell."""
     train, world = spec.train, spec.resources.world_size
-    ranks = 1 if train.strategy == "admm" else world
+    ranks = 1 if train.strategy in ("admm", "pipeline") else world
     workers = {"ps-async": world, "mixed": spec.resources.nodes}.get(train.strategy, 1)
     batch = train.samples_per_step * ranks
     samples = _samples(spec)

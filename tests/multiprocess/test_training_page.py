@@ -1,4 +1,4 @@
-"""Every command of docs/training.md, in its order, on this machine."""
+"""Every command of docs/training.md, and those of docs/strategies.md that need no queue, on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ PAGE = HERE.parents[1] / "docs" / "training.md"
 
 @pytest.mark.slow
 def test_commands_of_the_page(workdir: Path) -> None:
-    blocks = re.findall(r"```(python|sh)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    text = PAGE.read_text() + PAGE.with_name("strategies.md").read_text()
+    blocks = re.findall(r"```(python|sh)\n(.*?)```", text, re.DOTALL)
     output = ""
     lines = [["-c", text] for kind, text in blocks if kind == "python"]
     lines += [["-m", *shlex.split(line)] for kind, text in blocks if kind == "sh" for line in text.splitlines()]
@@ -28,5 +29,5 @@ def test_commands_of_the_page(workdir: Path) -> None:
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         output += done.stdout
     assert "single,32,10" in output  # without the steps of warm-up
-    text = re.search(r"^gpt,([0-9.]+),([0-9]+)", output, re.MULTILINE)
-    assert text is not None and float(text[1]) > 0 and int(text[2]) > 6 * 8 * 32 * 20_000
+    told = re.search(r"^gpt,([0-9.]+),([0-9]+)", output, re.MULTILINE)
+    assert told is not None and float(told[1]) > 0 and int(told[2]) > 6 * 8 * 32 * 20_000

@@ -221,6 +221,7 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
         "allreduce-broadcast",
         "central",
         "sharded",
+        "pipeline",
         "local-sgd",
         "ps-async",
         "ps-sync",

@@ -47,7 +47,7 @@ class Cut:
         for layer in self.halves[1 - half]:
             layer.parent._modules.pop(layer.key, None)
         if half == 1:  # overwriting what came in would change what net1 is answered, and autograd refuses it
-            _overwrite_nothing(self.halves[1][0].module)
+            overwrite_nothing(self.halves[1][0].module)
         return self.model
 
 
@@ -56,13 +56,13 @@ def find_cut(model: nn.Module, place: str | None) -> Cut:
 
     Raises TrainError when the model is no nn.Sequential, has no such layer, or cannot be trained in two halves.
     """
-    if not _is_plain(model):
+    if not is_plain(model):
         raise TrainError(
             f"only a torch.nn.Sequential can be cut in two, and {type(model).__name__} is none; "
             "write the model as a Sequential of its parts, or use --model dualnet"
         )
     place = place or getattr(model, "cut", None)
-    layers = list(_layers(model))
+    layers = list(iterate_layers(model))
     if not place:
         raise TrainError(f"{type(model).__name__} does not say where to cut it; choose a --cut of {_list(layers)}")
     last = max((index for index, layer in enumerate(layers) if f"{layer.name}.".startswith(f"{place}.")), default=-1)
@@ -74,17 +74,18 @@ def find_cut(model: nn.Module, place: str | None) -> Cut:
     return cut
 
 
-def _is_plain(module: nn.Module) -> TypeGuard[nn.Sequential]:
+def is_plain(module: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Tell whether a module does nothing but apply its parts one after another."""
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
 
 
-def _layers(network: nn.Module, prefix: str = "") -> Iterator[Layer]:
+def iterate_layers(network: nn.Module, prefix: str = "") -> Iterator[Layer]:
     """Yield all layers in order, those of nested Sequentials too."""
     for key, module in network._modules.items():
         if module is None:
             continue
-        if _is_plain(module):
-            yield from _layers(module, f"{prefix}{key}.")
+        if is_plain(module):
+            yield from iterate_layers(module, f"{prefix}{key}.")
         else:
             yield Layer(prefix + key, module, network, key)
 
@@ -104,7 +105,7 @@ def _check(cut: Cut) -> None:
         raise TrainError(f"cut behind {cut.place!r}, both halves share parameters; cut where they do not")
 
 
-def _overwrite_nothing(module: nn.Module) -> None:
+def overwrite_nothing(module: nn.Module) -> None:
     """Make a layer (ReLU, dropout) leave its input as it is; what it computes is the same."""
     if getattr(module, "inplace", False):
         module.inplace = False  # type: ignore[assignment]

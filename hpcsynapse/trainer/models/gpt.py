@@ -53,8 +53,35 @@ class Block(nn.Module):
         return result
 
 
+class Embedded(nn.Module):
+    """The first piece of a transformer: tokens (N, T) to (N, T, width)."""
+
+    def __init__(self, wte: nn.Embedding, wpe: nn.Embedding, drop: nn.Dropout) -> None:
+        super().__init__()
+        self.wte, self.wpe, self.drop = wte, wpe, drop
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the sum of what stands for tokens and for their places."""
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        result: Tensor = self.drop(self.wte(tokens) + self.wpe(places))
+        return result
+
+
+class Logits(nn.Module):
+    """The last piece of a transformer: (N, T, width) to (N, classes, T)."""
+
+    def __init__(self, ln_f: nn.LayerNorm, head: nn.Linear) -> None:
+        super().__init__()
+        self.ln_f, self.head = ln_f, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of the token that follows each."""
+        result: Tensor = self.head(self.ln_f(x)).transpose(1, 2)
+        return result
+
+
 class GPT(nn.Module):
-    """Token and position embeddings, blocks, a norm, and the token embedding once more as the last layer.
+    """Token and position embeddings, blocks, a norm, and a last layer, whose weight is the token embedding if `tied`.
 
     Input (N, T) token numbers with T up to the context, output (N, classes, T) logits of the token that follows.
     """
@@ -62,14 +89,16 @@ class GPT(nn.Module):
     input_type = torch.int64
 
     def __init__(
-        self, context: int, classes: int, layers: int, heads: int, width: int, dropout: float, bias: bool
+        self, context: int, classes: int, *, layers: int, heads: int, width: int, dropout: float, bias: bool, tied: bool
     ) -> None:
         super().__init__()
-        self.context = context
+        self.context, self.tied = context, tied
         self.wte, self.wpe = nn.Embedding(classes, width), nn.Embedding(context, width)
         self.drop = nn.Dropout(dropout)
         self.h = nn.ModuleList(Block(width, heads, dropout, bias) for _ in range(layers))
         self.ln_f = nn.LayerNorm(width, bias=bias)
+        if not tied:
+            self.head = nn.Linear(width, classes, bias=False)
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
                 last = name.endswith("c_proj.weight")  # 2 a block add up along the shortcuts
@@ -83,7 +112,21 @@ class GPT(nn.Module):
         x = self.drop(self.wte(tokens) + self.wpe(places))
         for block in self.h:
             x = block(x)
-        return functional.linear(self.ln_f(x), self.wte.weight).transpose(1, 2)
+        weight = self.wte.weight if self.tied else self.head.weight
+        return functional.linear(self.ln_f(x), weight).transpose(1, 2)
+
+    def pieces(self) -> list[tuple[nn.Module, list[tuple[nn.Module, str]]]]:
+        """Return what can be on devices of its own, and where it is held; raises TrainError for one that is tied."""
+        if self.tied:
+            raise TrainError(
+                "gpt: first and last layer share a weight, which two stages cannot; say --model-args tied=false"
+            )
+        first: nn.Module = Embedded(self.wte, self.wpe, self.drop)
+        blocks: list[tuple[nn.Module, list[tuple[nn.Module, str]]]] = [
+            (block, [(self.h, str(number))]) for number, block in enumerate(self.h)
+        ]
+        last: nn.Module = Logits(self.ln_f, self.head)
+        return [(first, [(self, "wte"), (self, "wpe")]), *blocks, (last, [(self, "ln_f"), (self, "head")])]
 
 
 def gpt(
@@ -94,6 +137,7 @@ def gpt(
     width: int = 768,
     dropout: float = 0.0,
     bias: bool = True,
+    tied: bool = True,
 ) -> GPT:
     """Return GPT-2's 124,439,808 parameters; `shape` is (context,), `classes` the size of the vocabulary.
 
@@ -110,4 +154,4 @@ def gpt(
         raise TrainError(f"gpt: width = {width} must be a multiple of heads = {heads}")
     if not 0 <= dropout < 1:
         raise TrainError(f"gpt: dropout = {dropout!r} must be in [0, 1)")
-    return GPT(shape[0], classes, layers, heads, width, dropout, bias)
+    return GPT(shape[0], classes, layers=layers, heads=heads, width=width, dropout=dropout, bias=bias, tied=tied)

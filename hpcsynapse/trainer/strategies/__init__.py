@@ -14,6 +14,7 @@ STRATEGIES: dict[str, Entry] = {
     ),
     "central": Entry(f"{_PACKAGE}.central", "Central", "gradients reduced to rank 0, updated there, then broadcast"),
     "sharded": Entry(f"{_PACKAGE}.sharded", "Sharded", "every rank holds a piece of the model and of the optimizer"),
+    "pipeline": Entry(f"{_PACKAGE}.pipeline", "Pipeline", "a stage of the model a rank, micro-batches flow through"),
     "local-sgd": Entry(f"{_PACKAGE}.local_sgd", "LocalSGD", "parameters averaged every k steps"),
     "ps-async": Entry(f"{_PACKAGE}.ps_async", "PsAsync", "parameter servers apply every gradient at once"),
     "ps-sync": Entry(f"{_PACKAGE}.ps_sync", "PsSync", "parameter servers average m of n gradients"),

@@ -42,7 +42,7 @@ def first_failure(run: RunDirectory, attempt: str = "") -> dict[str, Any]:
     if folder is None:
         return {}
     found = [record for path in folder.glob("failure-*.json") if (record := read_json(path))]
-    records = [record for record in found if _is_record(record)]
+    records = [{"code": None, **record} for record in found if _is_record(record)]
     if not records:
         return {}
     silent = [record for record in records if record.get("silent") is True]

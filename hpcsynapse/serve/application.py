@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -27,6 +32,9 @@ from hpcsynapse.serve.schema import read_parameters, to_json
 from hpcsynapse.serve.static_files import static_files
 
 _QUERY = 4096  # characters
+_MASK, _LIFE = 0xFFFFFFFFFFFFFFFF, secrets.randbits(32)
+_KEPT: dict[tuple[str, ...], bytes] = {}
+_MAKING = Lock()
 
 
 def application(index: RunIndex, keys: Keys) -> Guard:
@@ -82,11 +90,15 @@ async def _answer(index: RunIndex, route: Route, request: Request) -> Response:
         found = read_parameters(route.call, given)
     except (SpecError, ValueError) as error:
         return failure(400, str(error))
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        route = replace(route, tag=None)
     return await run_in_threadpool(_called, index, route, found, request.headers.get("if-none-match", ""))
 
 
 def _called(index: RunIndex, route: Route, found: dict[str, Any], known: str) -> Response:
     try:
+        if route.tag is not None:
+            return _kept_answer(index, route, found, known)
         answer = route.call(index, **found)
         if route in DOWNLOADS:
             return response(answer)
@@ -97,11 +109,33 @@ def _called(index: RunIndex, route: Route, found: dict[str, Any], known: str) ->
         return failure(400, str(error))
     except (HpcSynapseError, OSError) as error:
         return failure(409, str(error))
-    tag = f'"{hash(content) & 0xFFFFFFFFFFFFFFFF:x}"'
+    return _tagged(f'"{hash(content) & _MASK:x}"', known, lambda: content)
+
+
+def _kept_answer(index: RunIndex, route: Route, found: dict[str, Any], known: str) -> Response:
+    """Return an answer that many ask for: it is made, and made smaller, once for every change."""
+    tag = f'"{_LIFE:x}-{route.tag(index) if route.tag else ""}"'
+
+    def make() -> bytes:
+        key = (str(index.folder), route.path, tag, str(found))
+        with _MAKING:
+            if key not in _KEPT:
+                _KEPT.clear()
+                _KEPT[key] = gzip.compress(to_json(route.call(index, **found)), 4, mtime=0)
+            return _KEPT[key]
+
+    answer = _tagged(tag, known, make)
+    if answer.status_code == 200:
+        answer.headers["content-encoding"] = "gzip"
+        answer.headers["vary"] = "Accept-Encoding"
+    return answer
+
+
+def _tagged(tag: str, known: str, make: Callable[[], bytes]) -> Response:
     headers = {"etag": tag, "cache-control": "no-cache"}
     if tag in known:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type="application/json", headers=headers)
+    return Response(make(), media_type="application/json", headers=headers)
 
 
 async def _nothing_here(_request: Request, _error: Exception) -> Response:

@@ -12,7 +12,8 @@ from typing import Any
 from hpcsynapse.errors import SpecError
 from hpcsynapse.files import read_json
 from hpcsynapse.runs.directory import RunDirectory
-from hpcsynapse.serve.index import Row, RunIndex
+from hpcsynapse.serve.index import RunIndex
+from hpcsynapse.serve.listing import Row
 from hpcsynapse.submission.status import as_text
 
 MAX_RANKS = 4096  # of which the places are told

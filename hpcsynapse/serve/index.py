@@ -7,6 +7,7 @@ The queues are asked through the code of `status`, once for all runs and at most
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -16,13 +17,14 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from hpcsynapse.errors import RunNotFoundError, SpecError
+from hpcsynapse.errors import RunNotFoundError
 from hpcsynapse.fields import nearest
 from hpcsynapse.runs.directory import RunDirectory
-from hpcsynapse.runs.states import FINAL_STATES, RunState
-from hpcsynapse.study.folder import StudyDirectory, name_of
+from hpcsynapse.runs.states import FINAL_STATES
+from hpcsynapse.serve.listing import Row, facts_of, row_of
+from hpcsynapse.study.folder import StudyDirectory
 from hpcsynapse.submission.queries import Answers, ask_queues
-from hpcsynapse.submission.status import RunStatus, as_text, epoch_at_work, statuses
+from hpcsynapse.submission.status import RunStatus, statuses
 
 QUEUE_SECONDS = 30.0  # between two questions to the queues
 _LOOK_SECONDS = 1.0  # between two looks at the folder
@@ -33,38 +35,6 @@ _CHUNK = 64
 _SETTLED = 300.0  # seconds after which a run that has ended counts as ended for good
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A run in the list: its state, where its program is, and what it was asked for. null: not known.
-
-    Times are Unix times; `changed` counts up with every change of a row, over all rows.
-    """
-
-    name: str
-    study: str | None
-    state: RunState
-    reason: str
-    scheduler: str
-    job_id: str
-    native_state: str
-    since: float | None
-    created: float
-    nodes: int | None
-    ranks: int | None
-    strategy: str
-    model: str
-    step: int | None
-    steps: int | None
-    epoch: int | None
-    epochs: int | None
-    samples_per_s: float | None
-    steps_per_s: float | None
-    loss: float | None
-    eta_s: float | None
-    metrics: dict[str, float]
-    changed: int
-
-
 @dataclass
 class _Known:
     """What is kept of a run beside its row."""
@@ -72,6 +42,7 @@ class _Known:
     run: RunDirectory
     created: float
     row: Row | None = None
+    status: RunStatus | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     stamp: tuple[int, int] = (0, 0)
     checked: float = 0.0
@@ -118,6 +89,7 @@ class RunIndex:
         run = self.find(name)
         with self._lock:
             one = self._known[name]
+            one.facts = one.facts or facts_of(run)
             self._ask([one], time.monotonic(), new=True)
             status = statuses([run], self._answers)[0]
             return self._put(one, status), status
@@ -133,20 +105,35 @@ class RunIndex:
         """Look for new runs, and read what may have changed; `whole` goes on until every run has been read."""
         with self._lock:
             now = time.monotonic()
-            if now - self._looked < _LOOK_SECONDS and not whole:
-                return
-            self._looked = now
-            self._list()
-            open_runs = [one for one in self._known.values() if one.row and self._may_change(one, now)]
-            self._ask(open_runs, now)
-            self._read(open_runs)
-            unread = sorted((one for one in self._known.values() if one.row is None), key=lambda one: -one.created)
-            while unread:
-                chunk, unread = unread[:_CHUNK], unread[_CHUNK:]
-                self._ask(chunk, now, new=True)
-                self._read(chunk)
-                if not whole and time.monotonic() - now > _READ_SECONDS:
+            if now - self._looked >= _LOOK_SECONDS or whole:
+                self._looked = now
+                self._list()
+                open_runs = [one for one in self._known.values() if one.row and self._may_change(one, now)]
+                self._ask(open_runs, now)
+                self._read(open_runs)
+            end = math.inf if whole else now + _READ_SECONDS
+            self._read_new(end)
+            self._describe(end)
+
+    def _read_new(self, end: float) -> None:
+        """Read runs that have no row yet, the newest first, until a time."""
+        unread = sorted((one for one in self._known.values() if one.row is None), key=lambda one: -one.created)
+        while unread:
+            chunk, unread = unread[:_CHUNK], unread[_CHUNK:]
+            self._ask(chunk, time.monotonic(), new=True)
+            self._read(chunk)
+            if time.monotonic() > end:
+                break
+
+    def _describe(self, end: float) -> None:
+        """Read the descriptions of runs, which take longer than all else of them, until a time."""
+        for one in self._known.values():
+            if one.row is not None and not one.facts:
+                if time.monotonic() > end:
                     break
+                one.facts = facts_of(one.run)
+                if one.status is not None:
+                    self._put(one, one.status)
 
     def _list(self) -> None:
         found = dict(self._found())
@@ -210,68 +197,12 @@ class RunIndex:
             self._put(one, status)
 
     def _put(self, one: _Known, status: RunStatus) -> Row:
-        one.facts = one.facts or _facts(one.run)
+        one.status = status
         row = row_of(one.run, status, one.created, one.facts, one.row.changed if one.row else 0)
         if row != one.row:
             self.changed += 1
             row = one.row = row_of(one.run, status, one.created, one.facts, self.changed)
         return row
-
-
-def row_of(run: RunDirectory, status: RunStatus, created: float, facts: dict[str, Any], changed: int) -> Row:
-    """Return the row of a run; a name of the queue's or a program's is text without control characters."""
-    told, metrics = status.progress, status.progress.get("metrics")
-    points = run.path.parent
-    return Row(
-        name=name_of(run),
-        study=points.parent.name if points.name == "points" else None,
-        state=status.state,
-        reason=status.reason,
-        scheduler=status.scheduler,
-        job_id=status.job_id,
-        native_state=status.native_state,
-        since=status.since,
-        created=created,
-        nodes=facts.get("nodes"),
-        ranks=facts.get("ranks"),
-        strategy=as_text(str(told.get("strategy") or facts.get("strategy") or ""))[:100],
-        model=as_text(str(told.get("model") or facts.get("model") or ""))[:200],
-        step=_whole(told.get("step")),
-        steps=_whole(told.get("steps")),
-        epoch=epoch_at_work(told) if told.get("epochs") else _whole(told.get("epoch")),
-        epochs=_whole(told.get("epochs")),
-        samples_per_s=_number(told.get("samples_per_s")),
-        steps_per_s=_number(told.get("steps_per_s")),
-        loss=_number(told.get("loss")),
-        eta_s=_number(told.get("eta_s")),
-        metrics=_metrics(metrics) if isinstance(metrics, dict) else {},
-        changed=changed,
-    )
-
-
-def _facts(run: RunDirectory) -> dict[str, Any]:
-    """Return what a run was asked for, as far as its description can be read."""
-    try:
-        spec = run.load_spec()
-    except SpecError:
-        return {"nodes": None}
-    what = " ".join(spec.command)[:200] if spec.command else spec.train.model
-    strategy = "" if spec.command else spec.train.strategy
-    resources = spec.resources
-    return {"nodes": resources.nodes, "ranks": resources.world_size, "strategy": strategy, "model": what}
-
-
-def _metrics(found: dict[str, Any]) -> dict[str, float]:
-    known = ((as_text(str(key))[:40], _number(value)) for key, value in list(found.items())[:32])
-    return {key: value for key, value in known if value is not None}
-
-
-def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _folders(folder: Path) -> list[Path]:

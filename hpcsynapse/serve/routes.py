@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from hpcsynapse.serve import catalog, detail, downloads, form, logs, nodes, reports, steps
-from hpcsynapse.serve.index import Row, RunIndex
+from hpcsynapse.serve.index import RunIndex
+from hpcsynapse.serve.listing import Row
 from hpcsynapse.serve.schema import Limits
 
 API = "/api/v1/"
@@ -39,12 +40,18 @@ def runs(index: RunIndex, after: Annotated[int, Limits(0, 10**15)] = 0) -> RunLi
     return RunList(str(index.folder), index.changed, index.unread, rows, gone)
 
 
+def _state_of_list(index: RunIndex) -> str:
+    index.refresh()
+    return f"{index.changed}-{index.unread}"
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path below `/api/v1/`, and the function that answers."""
 
     path: str
     call: Callable[..., Any]
+    tag: Callable[[RunIndex], str] | None = None  # changes when the answer does, told sooner than the answer
 
     @property
     def summary(self) -> str:
@@ -53,7 +60,7 @@ class Route:
 
 
 ROUTES = (
-    Route("runs", runs),
+    Route("runs", runs, tag=_state_of_list),
     Route("run", detail.detail),
     Route("text", detail.text),
     Route("placement", detail.placement),

@@ -16,12 +16,12 @@ from urllib.parse import urlencode
 class Server:
     """`hpcsynapse serve` of a folder, on its socket or a port, until `close`."""
 
-    def __init__(self, runs, *options, home=None, prefix=()):
+    def __init__(self, runs, *options, home=None, prefix=(), program=(sys.executable, "-m", "hpcsynapse")):
         self.home = Path(home or tempfile.mkdtemp(prefix="hs-", dir="/tmp"))  # short, for the socket's path
         self.home.chmod(0o700)
         self._own = home is None
         self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.home), "XDG_STATE_HOME": str(self.home / "state")}
-        self.command = [sys.executable, "-m", "hpcsynapse", "serve", "--runs", str(runs), *options]
+        self.command = [*program, "serve", "--runs", str(runs), *options]
         self._errors = (self.home / "errors").open("w+")
         self.process = subprocess.Popen(
             [*prefix, *self.command], env=self.environment, stdout=subprocess.PIPE, stderr=self._errors, text=True

@@ -31,6 +31,8 @@ def test_the_wheel_carries_every_template_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for template in (ROOT / "templates").rglob("*.j2"):
         assert f"hpcsynapse/{template.relative_to(ROOT)}" in names
+    for page in (ROOT / "hpcsynapse" / "serve" / "static").iterdir():
+        assert f"hpcsynapse/serve/static/{page.name}" in names
     for site in (ROOT / "hpcsynapse" / "sites").glob("*.toml"):
         assert f"hpcsynapse/sites/{site.name}" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"hpcsynapse"}

@@ -92,7 +92,7 @@ def test_load_traffic_memory_and_a_slow_rank_are_seen_where_they_are(user, run):
 
 def test_a_killed_node_falls_silent_and_the_others_do_not(slurm_lab, user):
     user.script("wait.py", "import time\ntime.sleep(600)")
-    run = user.submit("--nodes", "2", "--ranks-per-node", "1", "--name", "silent", "--", "python3", "wait.py")
+    run = user.submit("--nodes", "2", "--gpus", "1", "--name", "silent", "--", "python3", "wait.py")
 
     def loads():
         done = user.attempt("nodes", "silent", "--json", "--silent", "2")
@@ -100,6 +100,7 @@ def test_a_killed_node_falls_silent_and_the_others_do_not(slurm_lab, user):
 
     slurm_lab.wait_until(lambda: len(loads()) == 2, 60, "two nodes that record")
     assert {one["state"] for one in loads().values()} == {"running"}
+    assert all("1 granted" in one["missing"] and one["gpus"] == 0 for one in loads().values())  # the lab's are files
     first, second = sorted(loads())
     pid = next(one.header["pid"] for one in telemetry(run.path / "telemetry") if one.host == second)
     number = second.removeprefix(slurm_lab.name)

@@ -6,23 +6,37 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+from hpcsynapse.files import is_there
 from hpcsynapse.job.sampler.source import Values
 from hpcsynapse.runs.telemetry import Column
 from hpcsynapse.timing import FIELDS, PAUSE, PHASES, RECORD
 
+_PATIENCE = 10  # looks that find nothing new before another file is looked for
 _AT_MOST = 16  # records of a rank that are looked at each time: its newest
 _PLACE = {name: place for place, (name, _, _) in enumerate(FIELDS)}
 _FIRST, _LAST = _PLACE[PHASES[0]], _PLACE[PHASES[-1]] + 1
 
 
 class _Rank:
-    """The record file of one rank, from where it was read last."""
+    """The record file of one rank, from where it was read last; a rank that is started again begins another."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._file, self._offset = path, -1, 0
+        self._first, self._life, self._idle = path, 0, 0
 
     def new(self) -> tuple[int, list[tuple[float, ...]]]:
         """Return how many records are new, and the newest of those."""
+        count, records = self._read()
+        self._idle = 0 if count else self._idle + 1
+        if self._file >= 0 and self._idle and self._idle % _PATIENCE == 0:
+            # Looked for rarely: on a parallel file system it costs a server's time (StepRecorder, `keep`).
+            behind = self._first.with_name(f"{self._first.name.removesuffix('.steps')}+{self._life + 1}.steps")
+            if is_there(behind):
+                os.close(self._file)
+                self._path, self._file, self._life = behind, -1, self._life + 1
+        return count, records
+
+    def _read(self) -> tuple[int, list[tuple[float, ...]]]:
         try:
             if self._file < 0:
                 self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)

@@ -182,3 +182,15 @@ def test_steps_are_digested_and_the_slow_rank_is_named(tmp_path: Path) -> None:
     assert [found[name] for name in ("data", "forward", "communicate")] == pytest.approx([0.05, 0.25, 0.3])
     nothing_new = named(digest)
     assert (nothing_new["step"], nothing_new["samples"], nothing_new["step_time"]) == (99, 0.0, None)
+
+
+def test_a_rank_that_is_started_again_is_followed(tmp_path: Path) -> None:
+    digest = Steps(tmp_path, "0")
+    digest.know({0})
+    for first in (0, 5):
+        with StepRecorder(tmp_path, rank=0, keep=True) as life:
+            for step in range(first, first + 7):
+                life.write(step, 0, time.time(), 0, 0.1, 0, 0, 0, 0.1, 8, 1.0)
+        found = [named(digest) for _ in range(12)]
+        assert max(one["step"] or 0 for one in found) == first + 6
+        assert sum(one["samples"] or 0.0 for one in found) == 7 * 8

@@ -8,9 +8,10 @@ import json
 import math
 import os
 import socket
+import sys
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,15 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def reported(what: str) -> Iterator[None]:
+    """Say on standard error that something could not be written which nobody needs in order to go on."""
+    try:
+        yield
+    except OSError as error:
+        print(f"hpcsynapse: {what}: {error.strerror or error}", file=sys.stderr, flush=True)
 
 
 def write_problem(folder: Path) -> str:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from hpcsynapse.errors import HpcSynapseError, PlacementError
-from hpcsynapse.files import read_json, write_json
+from hpcsynapse.files import read_json, reported, write_json
 from hpcsynapse.job import network
 from hpcsynapse.job.devices import BY_NODE, granted_devices, is_rocm, own_devices
 from hpcsynapse.job.discovery import RankIdentity, discover, rank_told
@@ -167,7 +167,8 @@ def _gather(run: RunDirectory, spec: JobSpec, attempt: str) -> None:
         verify(evidence, world_size=world, share_devices=spec.launch.share_devices or spec.launch.emulate)
     except PlacementError as error:
         problem = str(error)
-    write_json(run.placement, {"attempt": attempt, "verified": not problem, "problem": problem, "ranks": evidence})
+    with reported("placement.json"):  # the ranks run all the same
+        write_json(run.placement, {"attempt": attempt, "verified": not problem, "problem": problem, "ranks": evidence})
     if problem:
         raise PlacementError(problem)
 
@@ -181,4 +182,5 @@ def _has_stopped(run: RunDirectory, attempt: str) -> bool:
 def _announce(run: RunDirectory, state: str, attempt: str) -> None:
     """Write the state of a user's own program, which writes none itself, or that a new start has begun."""
     write_json(run.status, {"state": state, "time": time.time(), "attempt": attempt})
-    run.append_history(state)
+    with reported("history"):
+        run.append_history(state)

@@ -64,3 +64,6 @@ def main(arguments: list[str]) -> int:
     except HpcSynapseError as error:
         print(f"hpcsynapse: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a lost file server: the file and the system's words say all
+        print(f"hpcsynapse: {arguments[0]}: {error}", file=sys.stderr)
+        return 1

@@ -5,6 +5,7 @@ A reader drops what follows the last whole record and passes over a file without
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import struct
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcsynapse.errors import RecordError
-from hpcsynapse.files import draft_of, loads, sync_folder
+from hpcsynapse.files import draft_of, loads, reported, sync_folder
 from hpcsynapse.timing import FIELDS, FORMAT, MERGED_NAME, PAUSE, READABLE, RECORD, VERSION
 
 _HEADER_READ = 4096
@@ -93,10 +94,12 @@ def parts(folder: Path, role: str | None = "worker") -> list[Part]:
 
 def _list_parts(folder: Path) -> list[Part]:
     # The files are listed before the merged file is read: whatever a merge removes later is in the merged file.
-    try:
-        names = [path.name for path in folder.glob(_NAMES)]
-    except OSError:
+    try:  # not glob, which finds nothing where it may not look
+        names = [name for name in os.listdir(folder) if fnmatch.fnmatch(name, _NAMES)]  # noqa: PTH208
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise RecordError(f"{folder}: its record files cannot be listed: {error.strerror or error}") from None
     found = _merged_parts(folder / MERGED_NAME)
     joined = {(part.header.get("file"), part.header.get("started")) for part in found}
     for name in names:
@@ -185,12 +188,13 @@ def merge(folder: Path) -> Path | None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    for part in all_parts:
-        if part.path != target and (part.path.stat().st_size - part.offset) // RECORD.size <= part.count:
-            part.path.unlink(missing_ok=True)
-    if any(True for _ in folder.glob(_NAMES)):  # what an earlier merge had joined, or one that has grown meanwhile
-        for path in _left_over(folder):
-            path.unlink(missing_ok=True)
+    with reported("joined step records are left beside the joined file"):  # readers know them
+        for part in all_parts:
+            if part.path != target and (part.path.stat().st_size - part.offset) // RECORD.size <= part.count:
+                part.path.unlink(missing_ok=True)
+        if any(True for _ in folder.glob(_NAMES)):  # what an earlier merge had joined, or one that has grown meanwhile
+            for path in _left_over(folder):
+                path.unlink(missing_ok=True)
     return target
 
 

@@ -46,8 +46,10 @@ def read_starts(run: RunDirectory) -> list[StartRecord]:
             found[attempt] = StartRecord(
                 attempt=attempt, job=str(line.get("job")), mark=line["mark"], hosts=names, end={}
             )
-        elif line.get("event") == "end" and attempt in found:
-            found[attempt].end.update(line)
+        elif line.get("event") == "end":  # whose beginning may not have been recorded, on a full disk
+            job, mark = attempt.partition("+")[0], line.get("mark", NONE)
+            unknown = StartRecord(attempt=attempt, job=job, mark=mark, hosts=(), end={})
+            found.setdefault(attempt, unknown).end.update(line)
     return list(found.values())
 
 

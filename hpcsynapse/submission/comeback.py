@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcsynapse.errors import HpcSynapseError
-from hpcsynapse.files import read_json
+from hpcsynapse.files import read_json, reported
 from hpcsynapse.job import recovery, supervise
 from hpcsynapse.job.recovery import Action, Cause, Decision, End, Start
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.failure import exit_code_of, first_failure, hosts_without_word
-from hpcsynapse.runs.starts import checkpoint_mark, note_begin, note_end, read_starts
+from hpcsynapse.runs.starts import NONE, checkpoint_mark, note_begin, note_end, read_starts
 from hpcsynapse.runs.states import RunState
 from hpcsynapse.runs.suspects import suspects
 from hpcsynapse.schedulers import create
@@ -73,7 +73,11 @@ def begin(run: RunDirectory, attempt: str, hosts: Sequence[str]) -> str:
     """Record the first start of a job and return the answer to its script: on which of its hosts."""
     spec = run.load_spec()
     used = _in_order(_preferred(run, hosts)[: spec.resources.nodes], hosts) if spec.survive.moves else tuple(hosts)
-    note_begin(run, attempt, attempt, checkpoint_mark(run, spec), used)
+    mark = NONE
+    with reported("checkpoints"):
+        mark = checkpoint_mark(run, spec)
+    with reported("starts.jsonl"):
+        note_begin(run, attempt, attempt, mark, used)
     return " ".join(("start", attempt, *used))
 
 

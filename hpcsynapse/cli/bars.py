@@ -126,16 +126,22 @@ def working(title: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def reading() -> Iterator[None]:
     """Show how far reports have read the records of runs, where that takes more than two seconds."""
-    bar, begin, drawn = Bar(to_stderr=True), time.monotonic(), 0.0
+    bar, begin = Bar(to_stderr=True), time.monotonic()
+    drawn = begin
     names = dict[str, None]()
 
     def listen(run: str, done: int, of: int) -> None:
         nonlocal drawn
         names[run] = None
         now = time.monotonic()
-        if now - begin >= PATIENCE and now - drawn >= _REDRAW:
-            drawn = now
-            bar.show(done / of, ["reading", f"run {len(names)}  {run}  {done}/{of} ranks"])
+        if now - begin < PATIENCE or now - drawn < (_REDRAW if bar.on else _EVERY):
+            return
+        drawn = now
+        words = ["reading", f"run {len(names)}  {run}  {done}/{of} ranks"]
+        if bar.on:
+            bar.show(done / of, words)
+        else:
+            click.echo("  ".join(words), err=True)
 
     from hpcsynapse.report.reading import told_to
 

@@ -65,8 +65,9 @@ def doubles(field: int, values: npt.NDArray[Any]) -> Pieces:
 
 
 def floats(field: int, values: npt.NDArray[Any]) -> Pieces:
-    """Return a field that holds a 32-bit float from an array."""
-    return [varint(field << 3 | _FIXED32), as_bytes(values.astype("<f4"))]
+    """Return a field that holds a 32-bit float from an array; what is larger than any is infinite."""
+    with np.errstate(over="ignore"):
+        return [varint(field << 3 | _FIXED32), as_bytes(values.astype("<f4"))]
 
 
 def message(field: int, *pieces: bytes | Bytes) -> Pieces:

@@ -120,6 +120,8 @@ main(["report", {str(tmp_path)!r}])
     assert re.search(r"reading .*run 1  \S+  2/3 ranks", sent)
     assert "reading" not in sent.splitlines()[-1]
     assert "reading" not in "".join(piped(code))
+    _, err = piped(code.replace("bars._REDRAW = ", "bars._REDRAW = bars._EVERY = "))
+    assert re.search(r"^reading  run 1  \S+  2/3 ranks$", err, re.MULTILINE)
 
 
 def test_following_a_run_shows_a_bar_and_ends_with_a_line(tmp_path) -> None:

@@ -97,6 +97,30 @@ def mlflow(names: tuple[str, ...], runs: str | None, tracking_uri: str | None, e
         click.echo(f"{name}: {done.added} points added; see {done.page(server.address)}")
 
 
+@command.command("weights", short_help="Write a model's trained parameters to a file.")
+@click.argument("name", metavar="RUN")
+@runs_option
+@click.option("-o", "--output", metavar="FILE", required=True, help="FILE.pt or FILE.safetensors, which appears whole")
+@click.option("--step", type=int, metavar="N", help="checkpoint of this step  [default: the newest whole one]")
+def weights(name: str, runs: str | None, output: str, step: int | None) -> None:
+    """Write parameters and buffers of a run of the built-in trainer by their names, of its newest checkpoint.
+
+    A .pt file is a state dict: model.load_state_dict(torch.load(FILE, weights_only=True)). A .safetensors file needs
+    the package safetensors. Checkpoints in pieces (strategy sharded) are put together.
+    """
+    from hpcsynapse.study.folder import find_run
+
+    run = find_run(runs_folder(runs), name)
+    try:
+        from hpcsynapse.trainer.weights import export_weights
+    except ModuleNotFoundError as error:
+        raise SpecError(
+            f"checkpoints are read by {error.name}, which is not installed; install hpcsynapse[train]"
+        ) from None
+    found, tensors = export_weights(run.checkpoints, Path(output), step)
+    click.echo(f"{output}: {tensors} tensors of step {found}")
+
+
 def _sources(names: Sequence[str], runs: str | None) -> list[tuple[str, RunDirectory | Path]]:
     """Return runs and folders of records with the names by which they are told apart."""
     from hpcsynapse.report.loading import find_records

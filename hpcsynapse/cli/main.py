@@ -30,6 +30,7 @@ VERBS = {
     "stop": ("Watch", "Ask a run to finish its step, save and end."),
     "resume": ("Watch", "Queue an ended run once more, or what a study lacks."),
     "cancel": ("Watch", "Tell the queue to end a run."),
+    "remove": ("Watch", "Remove runs that have ended, with all their files."),
     "serve": ("Watch", "Show runs in a browser: a page and its API."),
     "snapshot": ("Watch", "Write the pages of a run or study as one HTML file."),
     "report": ("Measure", "Speedup and efficiency of runs."),

@@ -87,6 +87,7 @@ class JobSpec:
             self.exchange.conflicts(train.strategy, train.engine),
             self.dual.conflicts(train.strategy, train.engine, world),
             train.optimizer_conflicts(train.strategy),
+            train.patience_conflicts(train.strategy),
             train.data_conflicts(train.strategy, train.accumulate),
             train.pipeline_conflicts(train.batch, world) if train.strategy == "pipeline" else (),
             train.step_conflicts(train.strategy, self.exchange.compression, self.on_cpu),

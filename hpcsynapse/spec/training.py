@@ -16,6 +16,7 @@ from hpcsynapse.spec.names import COMPRESSIBLE, DDP_ONLY, ENGINES, STRATEGIES
 from hpcsynapse.spec.optimizer import OptimizerSettings
 from hpcsynapse.spec.profile import ProfileSettings
 from hpcsynapse.spec.step import StepSettings
+from hpcsynapse.spec.stopping import StoppingSettings
 from hpcsynapse.usercode.checks import is_folder
 
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*|[a-z][a-z0-9-]*")
@@ -35,7 +36,7 @@ def _check_stage(name: str, value: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSpec(StepSettings, OptimizerSettings, DataSettings, ProfileSettings):
+class TrainSpec(StepSettings, OptimizerSettings, DataSettings, ProfileSettings, StoppingSettings):
     """What the built-in trainer does; batch sizes are per rank, schedules count optimizer steps."""
 
     strategy: str = setting("auto", "how ranks work together [allreduce; single for one rank]", choices=STRATEGIES)
@@ -92,6 +93,7 @@ class TrainSpec(StepSettings, OptimizerSettings, DataSettings, ProfileSettings):
             )
         self.check_optimizer()
         self.check_shares()
+        self.check_patience(self.validate_every)
 
     @property
     def saves_within_epochs(self) -> bool:

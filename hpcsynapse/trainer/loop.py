@@ -196,6 +196,7 @@ class Loop:
                 self._save()
             if self._is_to_be_validated():
                 self._validate()
+                self._end_early()
                 stop = self.control.agree() and progress.step < self.total
             self.reporter.tell_epoch(rate, self.metrics if self._validated == progress.step else {})
         self._enter(RunState.TRAINING)
@@ -228,6 +229,15 @@ class Loop:
                 self._validated = self.progress.step
                 self.metrics = dict(found.metrics)
                 self.reporter.metrics(found.metrics, self.progress.step * self.global_batch, found.counts)
+
+    def _end_early(self) -> None:
+        """Make this step the last one where validations have got no better for long enough."""
+        train = self.train
+        if train.patience:
+            over = self.reporter.active and self.reporter.without_better(train.patience_metric) >= train.patience
+            if self.strategy.engine.reduce([float(over)], "max")[0]:
+                _log.info("%s has not got better in %d validations: the end", train.patience_metric, train.patience)
+                self.total = self.reporter.steps = self.progress.step
 
     def _test(self) -> None:
         """Measure the result on the samples that were set aside for it, where there are some."""

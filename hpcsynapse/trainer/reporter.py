@@ -13,6 +13,7 @@ from hpcsynapse.files import is_there, write_json
 from hpcsynapse.runs.class_counts import ClassCounts
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import RunState
+from hpcsynapse.trainer.patience import validations_without_better
 from hpcsynapse.trainer.tensorboard import Scalars
 
 _log = logging.getLogger(__name__)
@@ -115,6 +116,10 @@ class Reporter:
     def has_metrics(self, step: int) -> bool:
         """Tell whether the learning curve has a point at a step."""
         return any(record.get("step") == step for record in self._run.read_metrics())
+
+    def without_better(self, metric: str) -> int:
+        """Return how many validations in a row have not been better than the best before them."""
+        return validations_without_better(self._run.read_metrics(), metric)
 
     def look(self) -> bool:
         """Look for the stop file now; return whether it has been seen. An error of the file system is looked past."""

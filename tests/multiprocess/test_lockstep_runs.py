@@ -55,3 +55,13 @@ def test_overlapped_local_sgd_learns_digits(starter: Starter) -> None:
     )
     job.succeed()
     assert job.run.read_history()[-1]["result"]["accuracy"] > 0.9
+
+
+def test_a_run_whose_validations_get_no_better_ends_early(starter: Starter) -> None:
+    """At a rate of zero none is better than the first: two more, then the end, on both ranks and whole."""
+    job = starter("patient", 2, engine="ddp", batch=8, epochs=50, lr=0.0, patience=2)
+    run = job.succeed()
+    status = job.status()
+    assert (status["state"], status["epoch"], status["steps"]) == ("FINISHED", 3, status["step"])
+    assert [point["epoch"] for point in run.read_metrics()] == [1, 2, 3]
+    assert (run.checkpoints / f"step-{status['step']:09d}.pt").is_file()

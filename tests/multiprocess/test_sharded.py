@@ -16,6 +16,7 @@ from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.resources import ResourceRequest
 from hpcsynapse.spec.training import TrainSpec
+from hpcsynapse.trainer.weights import export_weights
 
 GLOBAL_BATCH = 16
 SETTINGS: dict[str, Any] = {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.01, "clip_norm": 1.0, "steps": 10}
@@ -60,6 +61,8 @@ def test_parameters_are_those_of_single(
     job = starter("many", 2, strategy="sharded", batch=GLOBAL_BATCH // 2 // parts, **text, **more)
     run = job.succeed()
     equal(parameters(single), whole(run, tmp_path))
+    assert export_weights(run.checkpoints, tmp_path / "weights.pt")[0] == 10
+    equal(parameters(single), torch.load(tmp_path / "weights.pt", weights_only=True))
     expected, found = (each.read_history()[-1]["result"] for each in (single, run))
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
     assert found["accuracy"] == pytest.approx(expected["accuracy"])

@@ -1,6 +1,7 @@
 """Residual networks for 32x32 images, after He et al. 2015, section 4.2: three groups of n blocks.
 
-Shortcuts have no parameters (option A there): where the size changes they are subsampled and filled with zeros.
+Shortcuts have no parameters (option A there): where the size changes they are subsampled and filled with zeros; or they
+are 1x1 convolutions there (option B), as the MinoTauro source had them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.models.image_shape import check_images
 
 
@@ -22,9 +24,11 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Se
 class Block(nn.Module):
     """Convolutions of the given (kernel size, filters), the stride on the first 3x3 one, and the shortcut around."""
 
-    def __init__(self, inputs: int, layers: Sequence[tuple[int, int]], stride: int) -> None:
+    def __init__(self, inputs: int, layers: Sequence[tuple[int, int]], stride: int, projection: bool) -> None:
         super().__init__()
         self.stride, self.fill = stride, layers[-1][1] - inputs
+        changes = projection and bool(self.fill or stride > 1)
+        self.projection = _convolution(inputs, layers[-1][1], 1, stride) if changes else None
         strided = [size for size, _ in layers].index(3)
         modules: list[nn.Module] = []
         for index, (size, filters) in enumerate(layers):
@@ -36,6 +40,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, filters, H / stride, W / stride) of (N, inputs, H, W)."""
+        if self.projection is not None:
+            return functional.relu(self.branch(x) + self.projection(x))
         shortcut = x[:, :, :: self.stride, :: self.stride]
         if self.fill:
             shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.fill))
@@ -45,14 +51,16 @@ class Block(nn.Module):
 class ResNetCifar(nn.Module):
     """conv3x3-16, three groups of n blocks on maps of full, half and quarter size, average pool, dense layer."""
 
-    def __init__(self, groups: Sequence[Sequence[tuple[int, int]]], n: int, channels: int, classes: int) -> None:
+    def __init__(
+        self, groups: Sequence[Sequence[tuple[int, int]]], n: int, channels: int, classes: int, projection: bool = False
+    ) -> None:
         super().__init__()
         self.stem = _convolution(channels, 16, 3)
         blocks: list[nn.Module] = []
         width = 16
         for number, layers in enumerate(groups):
             for index in range(n):
-                blocks.append(Block(width, layers, stride=2 if number and not index else 1))
+                blocks.append(Block(width, layers, 2 if number and not index else 1, projection))
                 width = layers[-1][1]
         self.blocks = nn.Sequential(*blocks)
         self.classify = nn.Linear(width, classes)
@@ -75,7 +83,13 @@ def resnet56(shape: Sequence[int] = (3, 32, 32), classes: int = 10, n: int = 9) 
     return ResNetCifar([[(3, width), (3, width)] for width in (16, 32, 64)], n, channels, classes)
 
 
-def resnet83(shape: Sequence[int] = (3, 32, 32), classes: int = 10, n: int = 9) -> ResNetCifar:
-    """Return the network of 9n+2 layers with bottlenecks (16,16,64), (32,32,128), (64,64,256) (MinoTauro source)."""
+def resnet83(shape: Sequence[int] = (3, 32, 32), classes: int = 10, n: int = 9, shortcut: str = "zeros") -> ResNetCifar:
+    """Return the network of 9n+2 layers with bottlenecks (16,16,64), (32,32,128), (64,64,256) (MinoTauro source).
+
+    `shortcut` is zeros (826,650 parameters), or projection, as the source had it: 869,530. Raises TrainError.
+    """
     channels, *_ = check_images("resnet83", shape, classes, least=4)
-    return ResNetCifar([[(1, width), (3, width), (1, 4 * width)] for width in (16, 32, 64)], n, channels, classes)
+    if shortcut not in ("zeros", "projection"):
+        raise TrainError(f"resnet83: shortcut = {shortcut!r} is not one of zeros, projection")
+    groups = [[(1, width), (3, width), (1, 4 * width)] for width in (16, 32, 64)]
+    return ResNetCifar(groups, n, channels, classes, shortcut == "projection")

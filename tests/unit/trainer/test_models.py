@@ -42,8 +42,16 @@ def test_layers_are_as_many_as_the_name_says() -> None:
 
 
 def test_maps_shrink_by_group() -> None:
-    model = models.create("resnet83", {"n": 1})
-    assert model.blocks(torch.randn(1, 16, 32, 32)).shape == (1, 256, 8, 8)
+    for shortcut in ("zeros", "projection"):
+        model = models.create("resnet83", {"n": 1, "shortcut": shortcut})
+        assert model.blocks(torch.randn(1, 16, 32, 32)).shape == (1, 256, 8, 8)
+
+
+def test_shortcuts_as_the_source_of_resnet83_had_them() -> None:
+    model = models.create("resnet83", {"shortcut": "projection"})
+    assert sum(parameter.numel() for parameter in model.parameters()) == 869_530
+    with pytest.raises(TrainError, match="'mean' is not one of zeros, projection"):
+        models.create("resnet83", {"shortcut": "mean"})
 
 
 def test_built_in_models_adapt_to_the_data() -> None:
@@ -92,4 +100,5 @@ def test_table_is_complete() -> None:
         "resnet50",
         "resnet152",
         "dualnet",
+        "gpt",
     }

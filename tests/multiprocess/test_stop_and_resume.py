@@ -152,6 +152,7 @@ def test_an_epoch_saved_and_not_validated_is_validated_on_resuming(
         **{**SETTINGS, "data": "slow_data:long_validation", "batch": 8, "steps": 12, "checkpoint_every": 1},
     )
     wait_for(lambda: job.status().get("state") == "EVALUATING", job)
+    wait_for(lambda: any(job.run.checkpoints.glob("step-*.pt")), job)  # written beside the validation
     for pid in job.ranks():
         os.kill(pid, signal.SIGKILL)
     assert any(job.wait())

@@ -116,6 +116,11 @@ class Checkpoints:
         self.write_s = time.monotonic() - began
         self._prune()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written in the background."""
+        return self._writer.busy
+
     def check(self) -> None:
         """Raise TrainError where a checkpoint could not be written in the background."""
         self._writer.check()

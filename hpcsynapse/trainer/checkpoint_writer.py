@@ -51,6 +51,11 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - it is raised by `check`
             self._error = error
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is being done."""
+        return self._thread is not None and self._thread.is_alive()
+
     def wait(self) -> None:
         """Return when nothing is being done; raises what went wrong."""
         if self._thread is not None:

@@ -3,9 +3,10 @@
 
     benchmarks/checkpoints.py FOLDER [--sizes 5,100,400] [--repeats 5]
 
-FOLDER should lie where checkpoints lie. Sizes are MB of parameters and momenta. Prints CSV: the seconds that steps stand
-still for a save written at once (`at_once_s`) and beside the steps (`copy_s`), those of the write beside them (`write_s`),
-and the mean time of a step of about 20 ms without a write and during one (`step_s`, `step_during_s`); medians.
+FOLDER should lie where checkpoints lie. Sizes are MB of parameters and momenta. Prints CSV: the seconds that steps
+stand still for a save written at once (`at_once_s`), and for the first and a later one beside the steps (`first_copy_s`,
+`copy_s`), those of the write beside them (`write_s`), and the mean time of a step of about 20 ms without a write and
+during one (`step_s`, `step_during_s`); medians over the repeats.
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ def measured(folder: Path, megabytes: float, work: Work, step: int) -> dict[str,
     checkpoints.background = True
     began = time.perf_counter()
     checkpoints.save(model, optimizer, Progress(step=step + 1), {})
+    first = time.perf_counter() - began
+    checkpoints.wait()
+    began = time.perf_counter()
+    checkpoints.save(model, optimizer, Progress(step=step + 2), {})
     copied, steps = time.perf_counter() - began, 0
     began = time.perf_counter()
     while checkpoints.busy or not steps:
@@ -82,6 +87,7 @@ def measured(folder: Path, megabytes: float, work: Work, step: int) -> dict[str,
     checkpoints.wait()
     return {
         "at_once_s": at_once,
+        "first_copy_s": first,
         "copy_s": copied,
         "write_s": checkpoints.write_s,
         "step_s": alone,
@@ -98,9 +104,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     work, rows = Work(), csv.writer(sys.stdout)
-    rows.writerow(["megabytes", "at_once_s", "copy_s", "write_s", "step_s", "step_during_s"])
+    rows.writerow(["megabytes", "at_once_s", "first_copy_s", "copy_s", "write_s", "step_s", "step_during_s"])
     for megabytes in map(float, given.sizes.split(",")):
-        found = [measured(given.folder, megabytes, work, 2 * repeat) for repeat in range(given.repeats)]
+        found = [measured(given.folder, megabytes, work, 3 * repeat) for repeat in range(given.repeats)]
         rows.writerow([megabytes, *(f"{median(one[name] for one in found):.4f}" for name in found[0])])
 
 

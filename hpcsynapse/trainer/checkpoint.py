@@ -17,7 +17,7 @@ from torch import nn
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.checkpoint_files import damage, remove, write
-from hpcsynapse.trainer.checkpoint_writer import Writer, copied
+from hpcsynapse.trainer.checkpoint_writer import Snapshot, Writer
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{9,})\.pt")
@@ -55,7 +55,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep, self._writer = folder, keep, Writer()
+        self._folder, self._keep, self._writer, self._snapshot = folder, keep, Writer(), Snapshot()
         self.background = False  # whether `save` returns once it has a copy, which is written beside the steps
         self.write_s = 0.0  # what the newest write took, seconds
 
@@ -100,7 +100,8 @@ class Checkpoints:
             **(extra or {}),
         }
         if self.background:
-            copy = copied(content)
+            self.wait()  # the copy's memory is that of the one before
+            copy = self._snapshot.take(content)
             self._writer.start(lambda: self._write(target, copy))
         else:
             self.wait()

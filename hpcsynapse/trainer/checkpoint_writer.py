@@ -11,25 +11,48 @@ import torch
 Layout = tuple[Any, ...]
 
 
-def copied(content: Any) -> Any:
-    """Return a nested content with its tensors copied to host memory: what becomes of the originals does not matter.
+class Snapshot:
+    """A copy of a run's state in host memory, which is kept: new memory for every copy would take most of the time."""
 
-    Tensors that are the same memory, as tied weights are, stay so.
-    """
-    return _copied(content, {})
+    def __init__(self) -> None:
+        self._kept: list[torch.Tensor] = []
+        self._taken: list[torch.Tensor] = []
+        self._known: dict[Layout, torch.Tensor] = {}
 
+    def take(self, content: Any) -> Any:
+        """Return a nested content with its tensors copied: what becomes of the originals does not matter.
 
-def _copied(content: Any, known: dict[Layout, torch.Tensor]) -> Any:
-    if isinstance(content, torch.Tensor):
-        layout = (content.data_ptr(), content.dtype, tuple(content.shape), content.stride(), content.device)
-        if layout not in known or not content.numel():
-            known[layout] = content.detach().to("cpu", copy=True)
-        return known[layout]
-    if isinstance(content, Mapping):
-        return {key: _copied(value, known) for key, value in content.items()}
-    if isinstance(content, list | tuple) and type(content) in (list, tuple):
-        return type(content)(_copied(value, known) for value in content)
-    return content
+        It is valid until the next is taken. Tensors that are the same memory, as tied weights are, stay so.
+        """
+        self._known, self._taken = {}, []
+        try:
+            return self._copied(content)
+        finally:
+            self._kept, self._known = self._taken, {}
+
+    def _copied(self, content: Any) -> Any:
+        if isinstance(content, torch.Tensor):
+            layout = (content.data_ptr(), content.dtype, tuple(content.shape), content.stride(), content.device)
+            if layout not in self._known or not content.numel():
+                self._known[layout] = self._copy_of(content.detach())
+            return self._known[layout]
+        if isinstance(content, Mapping):
+            return {key: self._copied(value) for key, value in content.items()}
+        if type(content) in (list, tuple):
+            return type(content)(self._copied(value) for value in content)
+        return content
+
+    def _copy_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        number = len(self._taken)
+        kept = self._kept[number] if number < len(self._kept) else None
+        fits = kept is not None and (kept.shape, kept.dtype, kept.stride()) == (
+            tensor.shape,
+            tensor.dtype,
+            tensor.stride(),
+        )
+        copy = kept.copy_(tensor) if kept is not None and fits else tensor.to("cpu", copy=True)
+        self._taken.append(copy)
+        return copy
 
 
 class Writer:

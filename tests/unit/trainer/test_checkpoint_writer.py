@@ -16,7 +16,7 @@ from hpcsynapse.errors import TrainError
 from hpcsynapse.spec.training import TrainSpec
 from hpcsynapse.trainer import checkpoint
 from hpcsynapse.trainer.checkpoint import Checkpoints, Progress
-from hpcsynapse.trainer.checkpoint_writer import copied
+from hpcsynapse.trainer.checkpoint_writer import Snapshot
 from hpcsynapse.trainer.save_interval import SaveInterval
 
 LIMIT = 60.0
@@ -64,7 +64,7 @@ def in_background(folder: Path, keep: int = 2) -> Checkpoints:
 def test_what_is_written_is_the_state_of_the_moment(tmp_path: Path, gate: Gate) -> None:
     """Parameters, buffers, optimizer and progress are all changed before the first byte is written."""
     model, optimizer = trained()
-    expected = copied({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
+    expected = Snapshot().take({"model": model.state_dict(), "optimizer": optimizer.state_dict()})
     checkpoints, progress = in_background(tmp_path), Progress(step=3, epoch=1, samples=7)
     checkpoints.save(model, optimizer, progress, {"seed": 0}, {"extra": {"mean": (sums := torch.ones(3))}})
     with torch.no_grad():
@@ -83,7 +83,7 @@ def test_what_is_written_is_the_state_of_the_moment(tmp_path: Path, gate: Gate) 
         for name, value in state.items():
             assert torch.equal(found["optimizer"]["state"][index][name], value), name
     assert torch.equal(found["extra"]["mean"], torch.ones(3))
-    assert found["progress"] == {"step": 3, "epoch": 1, "samples": 7}
+    assert Progress(**found["progress"]) == Progress(step=3, epoch=1, samples=7)
     fresh, other = trained()
     assert checkpoints.load(3, fresh, other) == Progress(step=3, epoch=1, samples=7)
 
@@ -150,7 +150,7 @@ def test_what_goes_wrong_is_told_once_and_the_one_before_stays(small_disk: Path,
 def test_tied_weights_stay_tied() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
     model[1].weight = model[0].weight
-    found = copied(model.state_dict())
+    found = Snapshot().take(model.state_dict())
     assert found["0.weight"].data_ptr() == found["1.weight"].data_ptr() != model[0].weight.data_ptr()
     assert found["0.bias"].data_ptr() != found["1.bias"].data_ptr()
     assert torch.equal(found["0.weight"], model[0].weight)
@@ -158,10 +158,20 @@ def test_tied_weights_stay_tied() -> None:
 
 def test_views_of_one_buffer_and_empty_tensors_are_copied_each() -> None:
     flat = torch.arange(6.0)
-    found = copied({"a": flat[:3], "b": flat[3:], "c": torch.empty(0), "d": [(flat[:3].view(3, 1), 1, "x")]})
+    found = Snapshot().take({"a": flat[:3], "b": flat[3:], "c": torch.empty(0), "d": [(flat[:3].view(3, 1), 1, "x")]})
     flat.zero_()
     assert found["a"].tolist() == [0, 1, 2] and found["b"].tolist() == [3, 4, 5]
     assert found["d"][0][0].shape == (3, 1) and found["d"][0][1:] == (1, "x")
+
+
+def test_memory_is_taken_again_where_it_fits() -> None:
+    snapshot, state = Snapshot(), {"a": torch.ones(3, 4), "b": [torch.ones(5, dtype=torch.float64)]}
+    first = snapshot.take(state)
+    state["a"].fill_(2)
+    again = snapshot.take(state)
+    assert again["a"].data_ptr() == first["a"].data_ptr() and again["a"].eq(2).all()
+    other = snapshot.take({"a": torch.full((4, 3), 3.0).t(), "b": [torch.ones(6)], "c": torch.ones(1)})
+    assert other["a"].shape == (3, 4) and other["a"].eq(3).all() and other["b"][0].shape == (6,)
 
 
 def test_the_interval_follows_from_what_saves_take() -> None:

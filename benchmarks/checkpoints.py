@@ -4,9 +4,9 @@
     benchmarks/checkpoints.py FOLDER [--sizes 5,100,400] [--repeats 5]
 
 FOLDER should lie where checkpoints lie. Sizes are MB of parameters and momenta. Prints CSV: the seconds that steps
-stand still for a save written at once (`at_once_s`), and for the first and a later one beside the steps (`first_copy_s`,
-`copy_s`), those of the write beside them (`write_s`), and the mean time of a step of about 20 ms without a write and
-during one (`step_s`, `step_during_s`); medians over the repeats.
+stand still for a save written at once (`at_once_s`), and for the first and a later one beside the steps
+(`first_copy_s`, `copy_s`), those of the write beside them (`write_s`), and the mean time of a step of about 20 ms
+without a write and during one (`step_s`, `step_during_s`); medians over the repeats.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import numpy as np
 from hpcsynapse.errors import RecordError, SpecError
 from hpcsynapse.report.describe import RunDescription
 from hpcsynapse.report.loading import DTYPE
+from hpcsynapse.report.offsets import correction_of
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.records import parts
 from hpcsynapse.runs.states import RunState
@@ -80,8 +81,11 @@ def others_go_on(run: RunDirectory, about: RunDescription) -> bool:
 
 def _samples_by_time(run: RunDirectory) -> Callable[[float], int]:
     """Return what tells the samples of all steps that had ended at a time (Unix time)."""
-    records = np.concatenate([np.frombuffer(part.read(), DTYPE) for part in parts(run.timings)])
-    ends = records["start"] + records["total"]
+    found = parts(run.timings)
+    correct = correction_of(run.timings, found)
+    by_part = [(part, np.frombuffer(part.read(), DTYPE)) for part in found]
+    ends = np.concatenate([correct(part, own["start"]) + own["total"] for part, own in by_part])
+    records = np.concatenate([own for _, own in by_part])
     order = np.argsort(ends)
     ends, counts = ends[order], np.concatenate(([0], np.cumsum(records["samples"][order], dtype=np.int64)))
     return lambda when: int(counts[np.searchsorted(ends, when, side="right")])

@@ -19,11 +19,10 @@ from hpcsynapse.report.asynchronous import load_asynchronous
 from hpcsynapse.report.describe import RunDescription, describe
 from hpcsynapse.report.loaded import LoadedRun
 from hpcsynapse.report.lockstep import load_lockstep, of_sums
-from hpcsynapse.report.offsets import offsets
+from hpcsynapse.report.offsets import Correct, correction_of
 from hpcsynapse.report.periods import Life, OwnTime, own_time
 from hpcsynapse.report.reading import tell
 from hpcsynapse.report.sums import Records
-from hpcsynapse.runs.clocks import RunClocks, read_clocks
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.records import Part, parts
 from hpcsynapse.study.folder import find_run
@@ -53,7 +52,7 @@ def load(source: RunDirectory | Path) -> LoadedRun:
     """
     about, by_rank = _open(source)
     starts = len({one.start for own in by_rank.values() for one in own})
-    with _Reader(_clocks(source, by_rank)) as reader:
+    with _Reader(_correction(source, by_rank)) as reader:
 
         def ranks() -> Iterator[tuple[int, OwnTime]]:
             for number, (rank, own) in enumerate(by_rank.items()):
@@ -84,7 +83,7 @@ def each_rank(source: RunDirectory | Path) -> Iterator[tuple[dict[str, Any], Rec
 def each_time(source: RunDirectory | Path) -> Iterator[tuple[dict[str, Any], OwnTime]]:
     """Yield the newest description of every rank, and its steps with their periods; else as `each_rank`."""
     _, by_rank = _open(source)
-    with _Reader(_clocks(source, by_rank)) as reader:
+    with _Reader(_correction(source, by_rank)) as reader:
         for own in by_rank.values():
             yield own[-1].part.header, reader.rank(own)
 
@@ -121,11 +120,9 @@ def _open(source: RunDirectory | Path) -> tuple[RunDescription, dict[int, list[L
     return describe(name, [part.header for part in found], run), by_rank
 
 
-def _clocks(source: RunDirectory | Path, by_rank: dict[int, list[Life]]) -> RunClocks | None:
-    """Return the clocks that were measured, where the ranks were on several hosts."""
-    if len({one.part.header.get("host") for own in by_rank.values() for one in own}) < 2:
-        return None
-    return read_clocks(source.timings if isinstance(source, RunDirectory) else Path(str(source)))
+def _correction(source: RunDirectory | Path, by_rank: dict[int, list[Life]]) -> Correct:
+    folder = source.timings if isinstance(source, RunDirectory) else Path(str(source))
+    return correction_of(folder, [one.part for own in by_rank.values() for one in own])
 
 
 def _start_label(part: Part) -> str:
@@ -154,11 +151,11 @@ def _alike(name: str, found: list[Part]) -> list[Part]:
 class _Reader:
     """Reads parts into one buffer that is used again; keeps the last file open, as a merged one holds many parts.
 
-    Starts are by the clock of the first node where `clocks` know that of the part's.
+    Starts are those that `correct` makes of what the records say.
     """
 
-    def __init__(self, clocks: RunClocks | None = None) -> None:
-        self._clocks = clocks or RunClocks({}, {})
+    def __init__(self, correct: Correct) -> None:
+        self._correct = correct
         self._buffer = bytearray()
         self._path: Path | None = None
         self._descriptor = -1
@@ -184,9 +181,7 @@ class _Reader:
         while done < size and (count := os.preadv(self._descriptor, [view[done:]], part.offset + done)):
             done += count
         records = np.frombuffer(self._buffer, DTYPE, done // DTYPE.itemsize)
-        clock = self._clocks.of(str(part.header.get("attempt", "0")), str(part.header.get("host", "")))
-        if clock is not None and clock.points and len(records):
-            records["start"] -= offsets(clock, records["start"])
+        records["start"] = self._correct(part, records["start"])
         return records
 
     def rank(self, own: Sequence[Life]) -> OwnTime:

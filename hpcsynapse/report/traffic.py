@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcsynapse.errors import RecordError
+from hpcsynapse.report.offsets import correction_of
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.records import Part, parts
 from hpcsynapse.table import KEY, SECONDS, column, columns
@@ -55,6 +56,7 @@ def _of_run(source: RunDirectory | Path) -> list[NodeTraffic]:
     sums: dict[str, list[float]] = {}
     processes: dict[str, set[tuple[str, int]]] = {}
     begin, end, samples = np.inf, -np.inf, 0.0
+    correct = correction_of(folder, found)
     for part in found:
         records = np.frombuffer(part.read(), _DTYPE)
         host = str(part.header.get("host"))
@@ -63,8 +65,8 @@ def _of_run(source: RunDirectory | Path) -> list[NodeTraffic]:
         total[1] += float(records["received"].sum())
         processes.setdefault(host, set()).add((_role(part), int(part.header["rank"])))
         if _role(part) == "worker":
-            begin = min(begin, float(records["start"].min()))
-            end = max(end, float((records["start"] + records["total"]).max()))
+            start = correct(part, records["start"])
+            begin, end = min(begin, float(start.min())), max(end, float((start + records["total"]).max()))
             samples += float(records["samples"].sum())
     header, seconds = found[-1].header, max(end - begin, 1e-9)
     return [

@@ -13,6 +13,7 @@ from hpcsynapse.files import write_json
 from hpcsynapse.report.clocks import clocks_of
 from hpcsynapse.report.loading import load
 from hpcsynapse.report.timeline import write_timeline
+from hpcsynapse.report.traffic import traffic
 from hpcsynapse.runs.clocks import Measured, add_measured, begin_clock_file, clock_file
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.failure import first_failure
@@ -150,6 +151,7 @@ def test_reports_count_samples_by_one_clock(tmp_path) -> None:
         load(tmp_path)
     measure(tmp_path, 3600.0)
     assert load(tmp_path).rates.mean() == pytest.approx(160, rel=0.02)
+    assert [row.seconds for row in traffic([tmp_path])] == [pytest.approx(20, abs=0.01)] * 2
 
 
 @pytest.mark.parametrize(("ahead", "first"), [(0.0, 0), (5.0, 1)])

@@ -233,3 +233,30 @@ def test_where_no_node_is_left_fewer_go_on(slurm_lab, user):
     changed = [item for item in run.text("history.jsonl").splitlines() if "global_batch" in item]
     assert len(changed) == 1 and '"ranks": 1, "global_batch": 64' in changed[0]
     slurm_lab.wait_idle()
+
+
+BAD_NODE = """
+import os, pathlib, socket, sys, time
+here = pathlib.Path(os.environ["HPCSYNAPSE_RUN_DIR"], "checkpoints", f"{time.time_ns()}")
+if socket.gethostname() == pathlib.Path("bad").read_text():
+    here.write_text("")
+    sys.exit("OSError: the disk of this node is gone")
+time.sleep(2)
+"""
+
+
+def test_a_bad_node_is_left_out_after_two_strikes(slurm_lab, user):
+    user.script("program.py", BAD_NODE)
+    bad = slurm_lab.node_name(1)
+    user.script("bad", bad)
+    run = user.submit(
+        *("--name", "struck", "--nodes", "2", "--job-restarts", "1", "--requeues", "2", "--exclude-failed"),
+        *("--", "python", "program.py"),
+    )
+    status = user.finish(run, timeout=240)
+    assert len(starts(run, "begin")) <= 3 and bad in starts(run, "begin")[0]["hosts"]
+    assert bad not in starts(run, "begin")[-1]["hosts"]
+    assert f"#SBATCH --exclude={bad}" in run.text("job.sh") and status["job_id"] != run.job_id
+    again = user.attempt("resume", "struck", "--exclude-failed")
+    assert f"leaves out {bad}: " in again.stderr
+    user.finish(run)

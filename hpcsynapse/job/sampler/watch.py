@@ -25,7 +25,6 @@ from hpcsynapse.job.sampler.processes import Processes
 from hpcsynapse.job.sampler.source import Source, Values
 from hpcsynapse.job.sampler.steps import Steps
 from hpcsynapse.job.search_path import add_modules_of_users
-from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.telemetry import TelemetryWriter, file_name
 
 if TYPE_CHECKING:
@@ -177,6 +176,7 @@ def _clock(plan: dict[str, Any]) -> ClockService | None:
     if plan["nodes"] < 2 or not isinstance(plan["node_rank"], int):
         return None
     from hpcsynapse.job.clock import ClockService  # with OpenSSL, which a job of one node needs not
+    from hpcsynapse.runs.directory import RunDirectory
 
     found = ClockService(RunDirectory(Path(plan["folder"]).parent), plan["attempt"], plan["node_rank"], plan["nodes"])
     found.begin()

@@ -220,6 +220,7 @@ class DualOptions:
     target_steps: int = setting(1, "proximal, admm: steps from an activation to its target", check=at_least(1, 1000))
     target_rate: float = setting(1.0, "proximal, admm: length of such a step, 1 = whole", check=at_least(1e-6, 10))
     beta: float = setting(0.1, "weight of the distance between activation and target", check=at_least(1e-9, 1e9))
+    net1_lr: float | None = setting(None, "learning rate of net1 [that of the run]", check=at_least(0, 1000))
     net1_steps: int = setting(1, "proximal, admm: local steps of net1 on a target", check=at_least(1, 1000))
     net2_steps: int = setting(1, "local steps of net2 on an activation", check=at_least(1, 1000))
     int8_targets: bool = setting(False, "proximal, admm: answers travel as int8, a quarter of the bytes")

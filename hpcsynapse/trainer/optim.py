@@ -88,8 +88,8 @@ class Schedule:
         return float(rate * self._gamma ** bisect_right(self._milestones, update))
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Set the learning rate of a step and return it."""
+        """Set the learning rate of a step and return it; groups with an `lr_factor` have a rate of their own."""
         rate = self.rate(step)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_factor", 1.0)
         return rate

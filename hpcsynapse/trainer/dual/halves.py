@@ -17,6 +17,9 @@ def make_first(cut: Cut, optimizer: Optimizer, clock: Marks, train: TrainSpec, o
     """Return net1."""
     bridge, network = cut.bridge(), cut.keep(0)
     narrow(optimizer, network)
+    if options.net1_lr is not None:  # the schedule of the run, from another rate
+        for group in (optimizer.defaults, *optimizer.param_groups):
+            group["lr_factor"] = options.net1_lr / train.lr if train.lr else 0.0
     match options.method:
         case "frozen":
             return Net1(network, optimizer, clock, train.clip_norm)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from hpcsynapse.trainer.engines.base import Optimizer
 
+_RATE = "lr_factor"  # of net1 alone, by its options
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -43,7 +45,7 @@ def join(first: dict[str, Any], second: dict[str, Any]) -> tuple[dict[str, Any],
     The whole has one group of parameters, those of net1 before those of net2; net1's further groups, of its copy of
     net2's first layers, are the rest.
     """
-    group = first["param_groups"][0]
+    group = {key: value for key, value in first["param_groups"][0].items() if key != _RATE}
     count = len(group["params"])
     more = {key + count: value for key, value in second["state"].items()}
     own = {key: value for key, value in first["state"].items() if key < count}
@@ -64,4 +66,5 @@ def part(whole: dict[str, Any], optimizer: Optimizer, half: int, rest: Mapping[i
         raise ValueError(f"{len(group['params'])} parameters are fewer than the {count} of net{half + 1}")
     own = {key - begin: value for key, value in whole["state"].items() if begin <= key < begin + count}
     own |= {key + count: value for key, value in rest.items()}
-    return {"state": own, "param_groups": [{**group, "params": groups[0]["params"]}, *groups[1:]]}
+    kept = {key: groups[0][key] for key in ("params", _RATE) if key in groups[0]}
+    return {"state": own, "param_groups": [{**group, **kept}, *groups[1:]]}

@@ -57,16 +57,18 @@ def regression(output: Tensor, activation: Tensor, difference: Tensor, beta: flo
 
 
 def distance(own: Tensor, other: Tensor, norm: str) -> Tensor:
-    """Return the source's distance (1/2N) sum_i ||own_i - other_i||^2, divided by nothing or by a norm.
+    """Return the source's distance (1/2N) sum_i ||own_i - other_i||^2 / n_i, where n_i is 1 or a norm of sample i.
 
-    `one` divides by ||own||, `both` by sqrt(||own||^2 + ||other||^2), over the whole batch. All three fail: see
-    strategies/admm.py.
+    `both` divides by sqrt(||own_i||^2 + ||other_i||^2) and learns through it (its equation 9.3); `one` by ||own_i||, a
+    constant of each sample (9.4). All three fail: see strategies/admm.py.
     """
-    found = 0.5 / len(own) * (own - other).square().sum()
-    if norm == "none":
-        return found
-    squares = own.square().sum() + (other.square().sum() if norm == "both" else 0.0)
-    return found / squares.sqrt().clamp_min(_LEAST)
+    first, second = own.flatten(1), other.flatten(1)
+    squares = (first - second).square().sum(dim=1)
+    if norm == "one":
+        squares = squares / first.detach().norm(dim=1).clamp_min(_LEAST)
+    elif norm == "both":
+        squares = squares / (first.square().sum(dim=1) + second.square().sum(dim=1)).clamp_min(_LEAST**2).sqrt()
+    return 0.5 * squares.mean()
 
 
 def encode(difference: Tensor) -> Tensor:

@@ -8,11 +8,13 @@ import torch
 from dual_pairs import BATCH, TRAIN, batches, exchange, network, pair, sides, together, whole
 from torch import nn
 
+from hpcsynapse.spec.optimizer import Span
 from hpcsynapse.spec.training import DualOptions, TrainSpec
 from hpcsynapse.trainer import data, models, optim
 from hpcsynapse.trainer.data.base import MapDataset
 from hpcsynapse.trainer.dual import state
 from hpcsynapse.trainer.dual.statistics import verdict
+from hpcsynapse.trainer.optim import Schedule
 
 pytestmark = pytest.mark.slow  # networks that learn in many rounds
 
@@ -257,3 +259,21 @@ def test_the_joined_optimizer_is_that_of_the_whole_model() -> None:
     with pytest.raises(ValueError, match="fewer than"):
         other = optim.make_optimizer(TRAIN, nn.Linear(2, 2, bias=False).parameters())
         state.part(other.state_dict(), second.optimizer, 1, {})
+
+
+@pytest.mark.parametrize("method", ["proximal", "distance"])
+def test_net1_has_a_rate_of_its_own_on_the_schedule_of_the_run(method: str) -> None:
+    """A tenth of it, for its copy of net2's first layers too; a checkpoint of the whole says nothing of it."""
+    train = TrainSpec(lr=0.5, milestones=(10,))
+    first, second = pair(DualOptions(method=method, net1_lr=0.05), train)
+    schedule = Schedule(train, 1, Span(10, 100, 4))
+    for step, factor in ((0, 1.0), (10, 0.1)):
+        for half, rate in ((first, 0.05), (second, 0.5)):
+            schedule.apply(half.optimizer, step)
+            assert [group["lr"] for group in half.optimizer.param_groups] == pytest.approx(
+                [rate * factor] * len(half.optimizer.param_groups)
+            )
+    whole, _ = state.join(first.optimizer.state_dict(), second.optimizer.state_dict())
+    assert "lr_factor" not in whole["param_groups"][0]
+    assert state.part(whole, first.optimizer, 0, {})["param_groups"][0]["lr_factor"] == pytest.approx(0.1)
+    assert "lr_factor" not in state.part(whole, second.optimizer, 1, {})["param_groups"][0]

@@ -49,6 +49,20 @@ def test_distances(norm: str, divisor: float) -> None:
     assert float(targets.distance(own, other, norm)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("norm", ["one", "both"])
+def test_normalised_distances_are_per_sample_as_the_source_wrote_them(norm: str) -> None:
+    """Equations 9.4, whose norm is a constant of the sample without gradient, and 9.3, whose norm has one."""
+    numbers = torch.Generator().manual_seed(0)
+    own, other = (torch.randn(4, 3, 2, generator=numbers) * torch.tensor([1, 10, 100, 0.1]).view(4, 1, 1) for _ in "ab")
+    own.requires_grad_()
+    targets.distance(own, other, norm).backward()
+    for number in range(4):
+        a, b = own.detach()[number].clone().requires_grad_(), other[number]
+        size = a.detach().square().sum() if norm == "one" else a.square().sum() + b.square().sum()
+        ((a - b).square().sum() / size.sqrt() / (2 * 4)).backward()
+        torch.testing.assert_close(own.grad[number], a.grad)
+
+
 def test_distance_of_nothing_is_nothing() -> None:
     own = torch.zeros(2, 3, requires_grad=True)
     for norm in ("none", "one", "both"):

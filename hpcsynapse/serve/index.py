@@ -23,7 +23,7 @@ from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import FINAL_STATES
 from hpcsynapse.serve.listing import Row, facts_of, row_of
 from hpcsynapse.study.folder import StudyDirectory
-from hpcsynapse.submission.queries import Answers, ask_queues
+from hpcsynapse.submission.queries import Answers, Known, ask_queues
 from hpcsynapse.submission.status import RunStatus, statuses
 
 QUEUE_SECONDS = 30.0  # between two questions to the queues
@@ -184,9 +184,10 @@ class RunIndex:
             self._asked_new = time.monotonic()
             self._asked = max(self._asked, self._asked_new - QUEUE_SECONDS + _NEW_SECONDS)
             for scheduler, answer in ask_queues([one.run for one in fresh]).items():
-                before = self._answers.get(scheduler, {})
-                both = isinstance(before, dict) and isinstance(answer, dict)
-                self._answers[scheduler] = {**before, **answer} if both else answer  # type: ignore[dict-item]
+                before = self._answers.get(scheduler)
+                if isinstance(before, Known) and isinstance(answer, Known):
+                    answer = before.with_others(answer)
+                self._answers[scheduler] = answer
             self._in_answers |= {str(one.run.path) for one in fresh}
 
     def _read(self, runs: Iterable[_Known]) -> None:

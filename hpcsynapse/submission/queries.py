@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +17,20 @@ from hpcsynapse.submission.enqueue import settle
 
 _QUERY_SECONDS = 30.0
 _REMEMBERED = 300.0  # seconds for which queues keep a job that has ended, and may run it again (slurm.conf, MinJobAge)
+
+
+class Known(dict[str, JobStatus]):
+    """The jobs that a queue knows, of those that it was asked for: another job may since have taken a run up."""
+
+    def __init__(self, jobs: Mapping[str, JobStatus], asked: Iterable[str]) -> None:
+        super().__init__(jobs)
+        self.asked = frozenset(asked)
+
+    def with_others(self, other: Known) -> Known:
+        """Return both answers as one, of which the other is newer."""
+        return Known({**self, **other}, self.asked | other.asked)
+
+
 # By scheduler: the jobs it knows, or the error that kept it from answering.
 Answers = dict[str, dict[str, JobStatus] | CommandError]
 
@@ -50,7 +64,7 @@ def _just_now(ended: dict[str, Any]) -> bool:
     return isinstance(when, (int, float)) and abs(time.time() - when) < _REMEMBERED
 
 
-def ask_queue(scheduler: str, job_ids: Sequence[str]) -> dict[str, JobStatus] | CommandError:
+def ask_queue(scheduler: str, job_ids: Sequence[str]) -> Known | CommandError:
     """Return the jobs that the queue knows, or the error that kept it from answering."""
     known: dict[str, JobStatus] = {}
     try:
@@ -58,7 +72,7 @@ def ask_queue(scheduler: str, job_ids: Sequence[str]) -> dict[str, JobStatus] | 
             known.update(_ask(scheduler, batch))
     except CommandError as error:
         return error
-    return known
+    return Known(known, job_ids)
 
 
 def _ask(scheduler: str, job_ids: Sequence[str]) -> dict[str, JobStatus]:

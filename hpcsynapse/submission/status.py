@@ -17,7 +17,7 @@ from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.states import FINAL_STATES, RunState
 from hpcsynapse.schedulers import SCHEDULERS, create
 from hpcsynapse.schedulers.base import JobStatus
-from hpcsynapse.submission.queries import Answers, ask_queues, job_id_of
+from hpcsynapse.submission.queries import Answers, Known, ask_queues, job_id_of
 from hpcsynapse.submission.unlisted import record_may_come
 from hpcsynapse.submission.verdict import KnownRun, judge
 
@@ -64,15 +64,16 @@ def statuses(runs: Sequence[RunDirectory], answers: Answers | None = None) -> li
 def _status(run: RunDirectory, answers: Answers) -> RunStatus:
     submission = run.read_submission()
     scheduler, job_id = str(submission.get("scheduler", "")), job_id_of(run, submission)
-    answer = answers.get(scheduler, {})
-    silent = isinstance(answer, CommandError)
+    answer = answers.get(scheduler, Known({}, ()))
+    said = str(answer) if isinstance(answer, CommandError) else _not_asked(job_id, answer)
+    silent = bool(said)
     facts = KnownRun(
         run=run,
         submission=submission,
         job_id=job_id,
         ended=read_json(run.exit),  # read after the queue was asked: a job may have ended in between
         job=None if isinstance(answer, CommandError) else answer.get(job_id),
-        no_answer=str(answer) if silent else "",
+        no_answer=said,
         progress=_progress(run),
         array_is_known=not isinstance(answer, CommandError) and _array_is_known(scheduler, job_id, answer),
     )
@@ -93,6 +94,12 @@ def _status(run: RunDirectory, answers: Answers) -> RunStatus:
         failure=verdict.failure,
         progress=facts.progress if verdict.shows_progress else {},
     )
+
+
+def _not_asked(job_id: str, answer: Mapping[str, JobStatus]) -> str:
+    """Say why nothing is known of a job that took the run up after its queue was asked; empty for any other."""
+    asked = answer.asked if isinstance(answer, Known) else frozenset([job_id])
+    return f"the queue has not been asked for job {job_id} yet" if job_id and job_id not in asked else ""
 
 
 def _since(run: RunDirectory, state: RunState, ended: dict[str, Any] | None) -> float | None:

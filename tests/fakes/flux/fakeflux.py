@@ -69,7 +69,7 @@ def do_batch(argv: list[str]) -> int:
     if unknown := [one for one in after if batch.load(one[1:]) is None]:
         return refuse(f"dependency: afterany: id {unknown[0]}: job not found")
     number = batch.new_number()
-    job_id = f"3NxJAv{number}"
+    job_id = "3NxJAv" + str(number).replace("0", "z")  # base58 has no 0
     copy = batch.folder() / f"{job_id}.script"
     copy.write_text(script)
     environment = dict(os.environ) | {"FLUX_ENCLOSING_ID": f"f{job_id}", "FLUX_URI": "local:///nowhere"}

@@ -140,3 +140,22 @@ def test_escape_sequences_are_shown_as_text(tmp_path: Path) -> None:
     (status,) = statuses([run], {})
     assert "\x1b" not in status.reason + str(status.progress["remark"]) and "\\x1b[31mred" in status.reason
     assert as_text("two\nlines\u202e") == "two\nlines\\u202e"
+
+
+def test_a_job_that_takes_a_run_up_between_question_and_answer_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory.create(tmp_path / "runs", JobSpec(name="x", command=("true",)))
+    write_json(run.submission, {"scheduler": "pbs", "job_id": "1"})
+    queue = tmp_path / "qstat"
+    queue.write_text(f"""#!/bin/bash
+case $* in
+  *1) sed -i 's/"1"/"2"/' {run.submission} ;;
+  *2) printf 'Job Id: 2.lab1\\n    job_state = Q\\n\\n' ;;
+esac
+""")
+    queue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (first,), (second,) = statuses([run]), statuses([run])
+    assert (first.state, first.job_id) == (RunState.CREATED, "2") and "not been asked for job 2" in first.reason
+    assert (second.state, second.job_id, second.reason) == (RunState.QUEUED, "2", "")

@@ -165,13 +165,17 @@ def test_a_study_is_an_array_or_says_that_there_are_none(place: Place) -> None:
     assert len(set(ids)) == 4 and all("[" in one for one in ids)
 
 
-def test_a_study_is_made_within_one_job(place: Place) -> None:
-    study = ("study", "--ranks-per-node", "1,2", "--time", "1m", "--name", "p", "--jobs", "packed", "--", "true")
-    done = place.call(*study)
-    assert done.returncode == 0, done.stderr
-    states = lambda: {one["state"] for one in place.status("runs/p")}  # noqa: E731
-    wait_until(lambda: states() == {"FINISHED"}, 240, "all runs have finished")
-    assert len({one["job_id"] for one in place.status("runs/p")}) == 1
+def test_a_run_that_failed_is_queued_again_and_never_lost_meanwhile(place: Place) -> None:
+    (place.folder / "once.py").write_text(
+        "import os, pathlib, sys\n"
+        "seen = pathlib.Path(os.environ['HPCSYNAPSE_RUN_DIR'], 'seen')\n"
+        "sys.exit(0) if seen.exists() else seen.touch()\n"
+        "sys.exit(3)\n"
+    )
+    done = place.call("submit", "--follow", "--requeues", "1", "--name", "q", "--", "python", "once.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "LOST" not in done.stdout and done.stdout.splitlines()[-1].startswith("FINISHED")
+    assert len(list(Path(place.env["FAKE_BATCH_STATE"]).glob("job-*.json"))) == 2
 
 
 def test_a_job_that_the_queue_has_forgotten_is_judged_by_what_it_left(place: Place) -> None:

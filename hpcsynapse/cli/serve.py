@@ -49,6 +49,8 @@ def command(port: int | None, allow_actions: bool, idle: str, cpu_budget: str | 
         if (other := place.other()) is None:
             raise SpecError(f"a server of {folder} starts or ends at this moment; try again")
         click.echo(f"a server of {folder} is there already (process {other.pid})", err=True)
+        if allow_actions and not other.write_token:
+            click.echo(f"it allows no actions: end it (kill {other.pid}) and start this one again", err=True)
         _print(other)
         return
     _serve(place, port, allow_actions, *limits)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 from browsing import Opener
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from web import Server
 from web_runs import make_run, measured_run, sampled_nodes
 
+expect.set_options(timeout=30_000)  # this machine may be busy with something else
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox",

@@ -14,6 +14,7 @@ class Opener:
 
     def __init__(self, browser, server):
         self.browser, self.server, self.problems, self.contexts = browser, server, [], []
+        self.changes = 0
 
     @property
     def origin(self):
@@ -21,19 +22,37 @@ class Opener:
 
     def __call__(self, address="#/runs", *, token=True, **options):
         context = self.browser.new_context(accept_downloads=True, **options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         self.contexts.append(context)
         page = context.new_page()
         self.watch(page)
         if token:
             write = f"&write={self.server.write_token}" if self.server.write_token else ""
-            page.goto(f"{self.origin}/#token={self.server.token}{write}")
-            page.wait_for_selector("h1:has-text('Runs')")
+            self._enter(page, f"{self.origin}/#token={self.server.token}{write}")
         page.goto(f"{self.origin}/{address}")
         return page
 
+    def _enter(self, page, address):
+        """Open the page, again where files were not got because another test changed this machine's network."""
+        for _ in range(10):
+            before = self.changes
+            page.goto(address)
+            for _ in range(300):
+                if page.locator("h1:has-text('Runs')").is_visible():
+                    return
+                if self.changes != before:
+                    break
+                page.wait_for_timeout(200)
+        raise AssertionError("the list of runs does not appear")
+
+    def _told(self, message):
+        if "ERR_NETWORK_CHANGED" in message.text:
+            self.changes += 1
+        elif message.type == "error":
+            self.problems.append(message.text)
+
     def watch(self, page):
-        page.on("console", lambda told: self.problems.append(told.text) if told.type == "error" else None)
+        page.on("console", self._told)
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", self._request)
 

@@ -11,7 +11,7 @@ const ACTIONS = {
 };
 
 export function actions(name, stateOf) {
-  if (!mayAct()) return null;
+  if (!mayAct()) return { element: null, leave: () => {} };
   const place = h("div", { class: "tools" }), told = h("div", { role: "status" });
   let before = "";
   const show = () => {
@@ -22,8 +22,7 @@ export function actions(name, stateOf) {
       h("button", { type: "button", class: one.danger ? "danger" : null, onclick: () => confirm(action, one, name, told) }, one.label)));
   };
   show();
-  watch(show);
-  return [place, told];
+  return { element: [place, told], leave: watch(show) };
 }
 
 function confirm(action, { label, text, danger }, name, told) {

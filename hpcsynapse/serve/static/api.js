@@ -31,10 +31,15 @@ export async function get(name, parameters = {}) {
   return answered(await asked(wanted));
 }
 
-async function asked(wanted, options) {
+// A network that changes (VPN, another Wi-Fi) breaks requests off: they are sent again, as none does anything twice.
+async function asked(wanted, options, pauses = [300, 1500]) {
   try {
     return await fetch(wanted, options);
   } catch {
+    if (pauses.length) {
+      await new Promise((resolve) => setTimeout(resolve, pauses[0]));
+      return asked(wanted, options, pauses.slice(1));
+    }
     throw new ApiError(0, "the server does not answer: has the ssh line ended?");
   }
 }

@@ -16,7 +16,8 @@ export async function runView(main, { name }) {
   const head = h("div", { class: "head" }), failure = h("div"), lists = h("div");
   const logs = logsSection(name, isLive);
   const curves = curvesSection(name), ranks = ranksSection(name), nodes = nodesSection(name);
-  replace(main, h("h1", null, name), head, actions(name, () => (rows.get(name) || found.row).state), failure, curves.element, ranks.element, nodes.element, logs.element, lists, textSection(name));
+  const doing = actions(name, () => (rows.get(name) || found.row).state);
+  replace(main, h("h1", null, name), head, doing.element, failure, curves.element, ranks.element, nodes.element, logs.element, lists, textSection(name));
   const showDetail = (detail) => {
     headOf(head, detail);
     replace(failure, failureOf(detail, logs));
@@ -38,7 +39,7 @@ export async function runView(main, { name }) {
   };
   const stop = watch((names) => { if (names.has(name)) renew().catch(() => {}); });
   const timer = setInterval(() => { if (isLive() && !document.hidden) logs.refresh().catch(() => {}); }, 2000);
-  return { leave: () => { stop(); clearInterval(timer); } };
+  return { leave: () => { stop(); doing.leave(); clearInterval(timer); } };
 }
 
 function headOf(element, { row, nodes, path: folder, learning_rate: rate, remark, unrecorded, stop_requested: stopping }) {

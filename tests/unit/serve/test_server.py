@@ -54,6 +54,8 @@ def test_a_second_one_finds_the_first_and_a_killed_one_leaves_its_place(one_run:
     assert done.returncode == 0
     assert done.stdout.splitlines(True) == first.printed
     assert f"is there already (process {first.process.pid})" in done.stderr
+    done = subprocess.run([*first.command, "--allow-actions"], env=first.environment, capture_output=True, text=True)
+    assert f"it allows no actions: end it (kill {first.process.pid})" in done.stderr
     first.process.kill()
     first.process.wait(20)
     again = Server(one_run, home=first.home)

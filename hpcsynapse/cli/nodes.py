@@ -63,7 +63,7 @@ def command(
     if watch:
         if output.form or output.path:
             raise SpecError("--watch shows a table; leave the other form out")
-        _stay(look)
+        _stay(look, of_run=name is not None)
         return
     loads = [load for load in look.look(wait=True) if name is not None or load.state != "ended"]
     if not loads:
@@ -108,16 +108,16 @@ def _record(folder: Path, interval: float) -> None:
     record(target, interval)
 
 
-def _stay(look: Look) -> None:
+def _stay(look: Look, *, of_run: bool) -> None:
     """Show the table until no node runs any more; on a terminal in its place, else one after the other."""
     from hpcsynapse.runs.node_load import RUNNING
 
     home = "\x1b[H\x1b[J" if sys.stdout.isatty() else ""
     while True:
-        loads = look.look(wait=False)
+        loads = [load for load in look.look(wait=False) if of_run or load.state != "ended"]
         table = text(loads, _width()) if loads else "no node has recorded anything yet\n"
         click.echo(f"{home}{table}{'' if home else chr(10)}", nl=False)
-        if loads and all(load.state != RUNNING for load in loads):
+        if (loads or not of_run) and all(load.state != RUNNING for load in loads):
             return
         time.sleep(_EVERY)
 

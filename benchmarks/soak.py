@@ -119,7 +119,7 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def make(lab: SlurmLab, user: Researcher, trial: dict[str, Any], expected: dict[str, str], seed: int) -> dict[str, Any]:
+def make(lab: SlurmLab, user: Researcher, trial: dict[str, Any], expected: dict[str, str]) -> dict[str, Any]:
     """Carry out one trial and return what became of it."""
     name = f"t{trial['trial']}"
     run = user.submit("--name", name, "--strategy", trial["strategy"], "--job-restarts", "2", "--requeues", "1", *TRAIN)
@@ -187,7 +187,7 @@ def soak(numbers: list[int], seed: int, seconds: float, keep: Callable[[dict[str
             for number in numbers:
                 if time.monotonic() - began > seconds:
                     break
-                keep(make(lab, user, drawn(seed, number), expected, seed))
+                keep(make(lab, user, drawn(seed, number), expected))
         finally:
             user.leave()
 

@@ -130,6 +130,7 @@ def built_in(engine, width: int, samples, folder: Path) -> Callable[[int], None]
     from hpcsynapse.trainer.loop import Loop
     from hpcsynapse.trainer.objective import Objective
     from hpcsynapse.trainer.reporter import Reporter
+    from hpcsynapse.trainer.save_interval import SaveInterval
     from hpcsynapse.trainer.traffic import Traffic
     from hpcsynapse.trainer.watchdog import Watchdog
 
@@ -153,6 +154,7 @@ def built_in(engine, width: int, samples, folder: Path) -> Callable[[int], None]
         loader=BatchLoader(data.train, train, engine.rank, device),
         shards=Shards(SAMPLES, BATCH, rank=engine.rank, ranks=engine.size, seed=0),
         checkpoints=Checkpoints(run.checkpoints, 1),
+        save_interval=SaveInterval(train, 1, 0.0),
         reporter=reporter,
         control=gate,
         watchdog=watchdog,

@@ -1,21 +1,20 @@
-"""What the command line costs beside what anybody would pay: Python's start, importing click, a bare sbatch, submitit.
+"""What the command line costs beside what anybody would pay: Python's start, importing click, a bare sbatch.
 
-    eval "$(scripts/slurm-lab/up)"; python benchmarks/command_line.py [--rounds 40] [--peers /path/to/python]
+    eval "$(scripts/slurm-lab/up)"; python benchmarks/command_line.py [--rounds 40]
 
 Programs run in turns, in random order within every round; compared are whole processes, the queue's client included,
 by processor time (user and system), which other work on the machine lengthens far less than the clock. Printed are
 medians of the ratios, or differences, of a round, with 95 % intervals; the control is the reference against itself.
-Without a queue that answers (SLURM_CONF), what needs one is left out; so is submitit without --peers, a Python that
-has it. All jobs are held and cancelled in the end. Writes benchmarks/results/command_line.json.
+Without a queue that answers (SLURM_CONF), what needs one is left out. Jobs are held and cancelled in the end. Arrays
+are part of benchmarks/peers.py. Writes benchmarks/results/command_line.json.
 
 Goals: `--help` at most 1.2 times `import click`; `render` at most 0.1 s beyond importing click and jinja2; `submit` at
-most 1.5 times sbatch and Python's start; an array of 1,000 runs at most 1 s of processor time.
+most 1.5 times sbatch and Python's start.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import shutil
@@ -30,17 +29,10 @@ import paired
 
 RESULTS = Path(__file__).parent / "results" / "command_line.json"
 PYTHON, HPCSYNAPSE = sys.executable, str(Path(sys.executable).with_name("hpcsynapse"))
-ARRAY = 1000
 JOB = """#!/bin/bash
 #SBATCH --job-name=bare
 #SBATCH --time=5
 true
-"""
-SUBMITIT = f"""
-import submitit
-executor = submitit.AutoExecutor(folder="submitit", cluster="slurm")
-executor.update_parameters(timeout_min=5, slurm_array_parallelism={ARRAY}, slurm_additional_parameters={{"hold": True}})
-executor.map_array(abs, range({ARRAY}))
 """
 Programs = dict[str, Callable[[], paired.Usage]]
 
@@ -68,32 +60,6 @@ def submissions(folder: Path) -> Programs:
     submit = [HPCSYNAPSE, "submit", "--scheduler", "slurm", "--time", "5m", "--directive=--hold", "--", "true"]
     commands = {"sbatch": sbatch, "sbatch (control)": sbatch, "submit": submit}
     return {name: partial(paired.process, command, folder) for name, command in commands.items()}
-
-
-def arrays(folder: Path, peers: Path | None) -> Programs:
-    """Return an array of held tasks by `study`, and by submitit's map_array."""
-    names, seeds = itertools.count(), ",".join(map(str, range(1, ARRAY + 1)))
-
-    def study() -> paired.Usage:
-        command = [
-            HPCSYNAPSE,
-            "study",
-            "--jobs",
-            "array",
-            "--no-chain",
-            "--nodes",
-            "1",
-            "--vary",
-            f"train.seed={seeds}",
-        ]
-        more = ["--scheduler", "slurm", "--time", "5m", "--directive=--hold", "--name", f"s{next(names)}"]
-        return paired.process([*command, *more, "--", "echo", "{seed}"], folder)
-
-    programs: Programs = {"study --jobs array": study}
-    if peers:
-        (folder / "map_array.py").write_text(SUBMITIT)
-        programs["submitit map_array"] = partial(paired.process, [str(peers), "map_array.py"], folder)
-    return programs
 
 
 def queue_answers() -> bool:
@@ -126,23 +92,18 @@ def compare(found: dict[str, list[paired.Usage]]) -> dict[str, dict[str, float]]
             "submit / (sbatch + python)": paired.ratio(cpu["submit"][: len(bare)], bare),
             "control: sbatch / itself": paired.ratio(cpu["sbatch (control)"], cpu["sbatch"]),
         }
-    if "submitit map_array" in cpu:
-        result["study array / submitit map_array"] = paired.ratio(cpu["study --jobs array"], cpu["submitit map_array"])
     return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--arrays", type=int, default=8, help="rounds of whole arrays")
-    parser.add_argument("--peers", type=Path, help="a Python that has submitit")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = measure(starts(folder), options.rounds)
         if queue_answers():
             found |= measure(submissions(folder), options.rounds)
-            found |= measure(arrays(folder, options.peers), options.arrays)
             subprocess.run(["scancel", "-u", str(os.getuid())], check=True)
     compared = compare(found)
     for what, value in compared.items():
@@ -154,7 +115,7 @@ def main() -> None:
         }
         for name, usages in found.items()
     }
-    about = {**paired.about(), "rounds": options.rounds, "array": ARRAY, "array_rounds": options.arrays}
+    about = {**paired.about(), "rounds": options.rounds}
     RESULTS.write_text(json.dumps({**about, "commands": rows, "compared": compared}, indent=1) + "\n")
 
 

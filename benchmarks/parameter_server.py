@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import socket
 import subprocess
 import sys
@@ -275,6 +274,7 @@ def measure_workers(rounds: int, count: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--mb", type=int, action="append", help="sizes of the transfers")
     parser.add_argument("--worlds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -288,18 +288,23 @@ def main() -> None:
         else:
             rank_main(words[0], words[1], *map(int, words[2:]))
         return
-    rows = [measure_bytes(size, momentum, options.rounds) for size in SIZES for momentum in MOMENTA]
+    rows = [measure_bytes(size, momentum, options.rounds) for size in options.mb or SIZES for momentum in MOMENTA]
     print("  MB momentum   echo / served, clock   processor time      control: clock      processor time")
     for row in rows:
         told = "   ".join(paired.shown(row[name]) for name in ("ratio", "ratio_cpu", "control", "control_cpu"))
         print(f"{row['mb']:4} {row['momentum']:8}   {told}")
-    worlds = [measure_workers(options.rounds, options.steps) for _ in range(options.worlds)]
-    shares = sorted(world["independent"] / world["served"] for world in worlds)
-    print(f"two async workers: {np.median(shares):.3f} ({shares[0]:.3f}-{shares[-1]:.3f}) of two independent processes")
-    about = {"python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count(), "goals": GOALS}
-    workers = {"batch": BATCH, "workers": WORKERS, "best_decile_s": worlds, "share": float(np.median(shares))}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({**about, "bytes": rows, "workers": workers}, indent=1) + "\n")
+    about = {**paired.about(), "torch": torch.__version__, "goals": GOALS, "rounds": options.rounds, "bytes": rows}
+    if options.worlds:
+        worlds = [measure_workers(options.rounds, options.steps) for _ in range(options.worlds)]
+        shares = sorted(world["independent"] / world["served"] for world in worlds)
+        print(f"two async workers: {np.median(shares):.3f} ({shares[0]:.3f}-{shares[-1]:.3f}) of two independent ones")
+        about["workers"] = {
+            "batch": BATCH,
+            "workers": WORKERS,
+            "best_decile_s": worlds,
+            "share": float(np.median(shares)),
+        }
+    RESULTS.write_text(json.dumps(about, indent=1) + "\n")
     print(f"written to {RESULTS}")
 
 

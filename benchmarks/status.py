@@ -30,10 +30,10 @@ exec cat {folder}/answer
 """
 
 
-def runs_and_queue(folder: Path) -> list[RunDirectory]:
+def runs_and_queue(folder: Path, count: int = RUNS) -> list[RunDirectory]:
     """Make the runs, and a squeue that knows those that have not ended."""
     lines, runs = ["\x1f".join(("JOBID", "STATE", "REASON", "NODELIST"))], []
-    for number in range(RUNS):
+    for number in range(count):
         spec = JobSpec(name=f"run-{number}", queue=QueueOptions(scheduler="slurm"))
         run = RunDirectory.create(folder / "runs", spec)
         write_json(run.submission, {"scheduler": "slurm", "job_id": str(number + 1)})

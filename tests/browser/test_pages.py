@@ -332,7 +332,7 @@ def test_a_server_that_is_gone_is_said(browser: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["#/runs", "#/run?name=eight", "#/studies?name=scaling"])
 def test_on_paper_there_are_no_buttons(open_page: Any, address: str) -> None:
     page = open_page(address)
-    page.wait_for_selector("tbody tr")
+    page.wait_for_selector("tbody tr", state="attached")
     page.emulate_media(media="print")
     assert page.locator("button:visible, header:visible").count() == 0
     assert page.locator("h1:visible").count() == 1

@@ -21,6 +21,7 @@ from web_runs import make_run
 from hpcsynapse.cli.main import cli
 from hpcsynapse.serve.openapi import document
 
+pytestmark = pytest.mark.slow
 DOCUMENT = document(acts=True)
 LOCAL = {"queue.scheduler": "local", "launch.record": "off"}
 

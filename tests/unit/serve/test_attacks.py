@@ -13,6 +13,7 @@ import pytest
 from web import Server
 from web_runs import make_run
 
+pytestmark = pytest.mark.slow
 PIECES = [
     "..",
     ".",

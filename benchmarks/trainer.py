@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,9 +164,15 @@ def built_in(engine, width: int, samples, folder: Path) -> Callable[[int], None]
         wait_limit=300,
     )
 
+    loop.resume()
+
     def forever() -> None:
         gate.go.acquire()
-        loop.run()
+        try:
+            loop.run()
+        except BaseException:  # noqa: BLE001 - else the main thread would wait for it
+            traceback.print_exc()
+            os._exit(1)
 
     threading.Thread(target=forever, daemon=True).start()
 
@@ -267,6 +274,7 @@ def main() -> None:
     parser.add_argument("--width", action="append", type=int)
     parser.add_argument("--pairs", type=int, default=30)
     parser.add_argument("--block", type=float, default=0.3, help="processor time of a block, about (s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file to write")
     parser.add_argument("--rank-of", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -287,7 +295,7 @@ def main() -> None:
     import torch
 
     about = {**paired.about(), "torch": torch.__version__, "batch": BATCH, "pairs": options.pairs}
-    RESULTS.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    options.results.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -201,6 +201,14 @@ def is_stopped(pid: int) -> bool:
     return stat is not None and stat[0] == "T"
 
 
+def is_tool(pid: int, name: str) -> bool:
+    """Tell whether a process is a tool of `hpcsynapse.job` of that name; one that has ended is none."""
+    try:
+        return name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
 class Above:
     """The process that started this one and, on the machine where the job script runs, all those up to the script.
 

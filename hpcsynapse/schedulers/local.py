@@ -127,7 +127,8 @@ def _status(job_ids: Sequence[str]) -> None:
         if job_id.partition(":")[0] != socket.gethostname():
             print(f"{job_id} ELSEWHERE")
         elif (pid := _session_of(job_id)) is not None:
-            held = all(map(supervise.is_stopped, supervise.descendants(pid)))
+            work = [one for one in supervise.descendants(pid) if not supervise.is_tool(one, "sampler")]
+            held = all(map(supervise.is_stopped, work))
             print(f"{job_id} {QueueState.SUSPENDED if held else QueueState.RUNNING}")
         elif _left_behind(job_id):
             print(f"{job_id} {QueueState.RUNNING}")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcsynapse.job import supervise
 from hpcsynapse.job.sampler.cgroup import ControlGroup
 from hpcsynapse.job.sampler.gpus import Gpus
 from hpcsynapse.job.sampler.host import Host
@@ -149,12 +150,11 @@ def _at_work(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             pid = json.loads(file.readline(1 << 22))["pid"]
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (ValueError, KeyError, TypeError):
         return True
     except OSError:
         return False
-    return b"sampler" in command
+    return supervise.is_tool(pid, "sampler")
 
 
 def _be_harmless() -> None:

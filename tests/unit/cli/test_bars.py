@@ -7,7 +7,9 @@ import pty
 import re
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +26,11 @@ print("rich" in sys.modules)
 WITHOUT_RICH = "import sys; sys.modules['rich'] = None\n"
 
 
-def in_terminal(code: str, columns: int = 80, **environ: str) -> str:
-    """What a terminal of so many columns, which is both outputs of a program, is sent."""
+def in_terminal(code: str, columns: int = 80, seen: tuple[str, Path] | None = None, **environ: str) -> str:
+    """What a terminal of so many columns, which is both outputs of a program, is sent.
+
+    A file is made as soon as what a pattern describes has been seen.
+    """
     leader, follower = pty.openpty()
     env = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm-256color", **environ}
     child = subprocess.Popen([sys.executable, "-c", code], stdout=follower, stderr=follower, env=env)
@@ -41,6 +46,8 @@ def in_terminal(code: str, columns: int = 80, **environ: str) -> str:
             if not more:
                 return
             sent.extend(more)
+            if seen and re.search(seen[0], visible(sent.decode(errors="replace"))):
+                seen[1].touch()
 
     reader = threading.Thread(target=read)
     reader.start()
@@ -50,9 +57,20 @@ def in_terminal(code: str, columns: int = 80, **environ: str) -> str:
     return sent.decode()
 
 
-def piped(code: str) -> tuple[str, str]:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    return done.stdout, done.stderr
+def piped(code: str, seen: tuple[str, Path] | None = None) -> tuple[str, str]:
+    """What a program writes into a pipe and as errors; a file is made as soon as a pattern matched a line."""
+    with tempfile.TemporaryFile("w+") as errors:
+        command = ["timeout", "120", sys.executable, "-u", "-c", code]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as child:
+            lines = []
+            for line in child.stdout:
+                lines.append(line)
+                if seen and re.search(seen[0], line):
+                    seen[1].touch()
+        errors.seek(0)
+        said = errors.read()
+        assert child.returncode == 0, said
+        return "".join(lines), said
 
 
 def visible(sent: str) -> str:
@@ -126,24 +144,33 @@ main(["report", {str(tmp_path)!r}])
 
 def test_following_a_run_shows_a_bar_and_ends_with_a_line(tmp_path) -> None:
     program = """
-import os, time
+import os, sys, time
 from hpcsynapse import StepRecorder
 from hpcsynapse.files import write_json
 from hpcsynapse.runs.directory import RunDirectory
 from pathlib import Path
 run = RunDirectory(Path(os.environ["HPCSYNAPSE_RUN_DIR"]))
-for step in range(8):
-    write_json(run.status, {"state": "TRAINING", "step": step, "steps": 8, "attempt": os.environ["HPCSYNAPSE_ATTEMPT"]})
-    time.sleep(0.3)
+limit = time.monotonic() + 100
+while not Path(sys.argv[1]).exists() and time.monotonic() < limit:
+    write_json(run.status, {"state": "TRAINING", "step": 2, "steps": 8, "attempt": os.environ["HPCSYNAPSE_ATTEMPT"]})
+    time.sleep(0.1)
 """
     (tmp_path / "own.py").write_text(program)
     arguments = ["submit", "--follow", "--scheduler", "local", "--name", "r", "--runs", str(tmp_path / "runs")]
-    arguments += ["--record", "off", "--no-sample", "--", sys.executable, str(tmp_path / "own.py")]
+    arguments += [
+        "--record",
+        "off",
+        "--no-sample",
+        "--",
+        sys.executable,
+        str(tmp_path / "own.py"),
+        str(tmp_path / "seen"),
+    ]
     code = f"from hpcsynapse.cli.main import main\nmain({arguments!r})"
-    sent = in_terminal(code, columns=120)
-    assert "━" in sent and re.search(r"TRAINING +━+ +\d+%", visible(sent))
+    bar = r"TRAINING +[━╺╸]+ +25%"
+    sent = in_terminal(code, columns=120, seen=(bar, tmp_path / "seen"))
+    assert "━" in sent and re.search(bar, visible(sent))
     assert re.search(r"^\r?\x1b?\S*FINISHED", visible(sent), re.MULTILINE)
-    arguments[4:5] = ["local"]
-    again = code.replace("'r'", "'again'")
-    out, err = piped(again)
+    again = code.replace("'r'", "'again'").replace("/seen'", "/told'")
+    out, err = piped(again, seen=("^TRAINING .*%", tmp_path / "told"))
     assert "━" not in out + err and "\x1b" not in out + err and re.search("^TRAINING .*%", out, re.MULTILINE)

@@ -36,7 +36,7 @@ LIMIT = 300.0  # seconds within which every trial has to end
 STEPS = 60
 TRAIN = (
     *("--nodes", "2", "--engine", "ddp", "--model", "slow:Slow", "--set", "train.model_args.seconds=0.03"),
-    *("--batch", "32", "--steps", str(STEPS), "--checkpoint-seconds", "1", "--wait-limit", "20"),
+    *("--batch", "32", "--steps", str(STEPS), "--checkpoint-seconds", "1", "--wait-limit", "20", "--start-limit", "60"),
 )
 # Under local SGD a save averages the ranks: one by the clock would make its moment part of the result.
 BY_EPOCHS = ("--checkpoint-seconds", "0")

@@ -40,9 +40,10 @@ def _one_day(folder: Path, interval: float) -> bool:
         "nodes": 1,
         "interval": interval,
         "granted": installed(),
+        "wrapper": os.getppid(),
         "jobs": [],
     }
-    sampler = Sampler(plan, os.getppid())
+    sampler = Sampler(plan)
     _tidy(folder)
     until = time.monotonic() + _DAY
     due = time.monotonic() + interval

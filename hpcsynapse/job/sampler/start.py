@@ -45,6 +45,7 @@ class Beside:
             "nodes": spec.allocated_nodes,
             "interval": spec.telemetry.sample,
             "granted": list(granted),
+            "wrapper": os.getpid(),
             "jobs": sorted({os.environ[name] for name in job_ids() if os.environ.get(name)}),
         }
         with suppress(OSError):  # a full disk or process table: there is no telemetry, then

@@ -43,8 +43,8 @@ _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 class Sampler:
     """Takes and writes the records of one node; `plan` is what `start.begin` has written."""
 
-    def __init__(self, plan: dict[str, Any], wrapper: int) -> None:
-        self._wrapper, self._interval = wrapper, float(plan["interval"])
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self._wrapper, self._interval = int(plan["wrapper"]), float(plan["interval"])
         self._processes = Processes(plan["run_dir"], plan["attempt"], self._interval)
         self._steps = Steps(Path(plan["run_dir"]) / "timings", plan["attempt"])
         self._sources: list[Source] = [
@@ -186,12 +186,11 @@ def _clock(plan: dict[str, Any]) -> ClockService | None:
 def main(arguments: list[str]) -> int:
     """Sample this node as the plan says."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # before there are threads
-    wrapper = os.getppid()
     plan = json.loads(arguments[0])
     _be_harmless()
     add_modules_of_users()  # NVML's among them, at some sites
     try:
-        sampler = Sampler(plan, wrapper)
+        sampler = Sampler(plan)
     except FileExistsError:
         return 0
     clock = _clock(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hpcsynapse.job.search_path import tool
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.telemetry import LAST, Telemetry, telemetry
 from hpcsynapse.spec.job import JobSpec
@@ -116,6 +118,16 @@ def test_it_ends_when_the_rank_is_killed(tmp_path: Path) -> None:
         pid = one.sampler()
         os.kill(one.process.pid, signal.SIGKILL)
         until(lambda: not runs(pid), "the sampler outlives its rank")
+
+
+def test_it_ends_when_the_rank_was_killed_before_it_began(tmp_path: Path) -> None:
+    """Its start takes a while, in which somebody else may have become its parent."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    plan = {"run": "run", "run_dir": str(tmp_path), "folder": str(tmp_path), "attempt": "0", "node_rank": 0, "nodes": 1}
+    told = json.dumps({**plan, "interval": 0.1, "granted": [], "jobs": [], "wrapper": gone.pid})
+    assert subprocess.run(tool("sampler", told), timeout=60, check=False).returncode == 0
+    assert len(telemetry(tmp_path)) == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,15 @@ def verify(evidence: Iterable[Mapping[str, Any]], *, world_size: int, share_devi
         return
     _refuse_shared(by_rank, "device", lambda item: item.get("device_uuid") or item.get("device"))
     _refuse_shared(by_rank, "core", lambda item: item["cpus"][0] if len(item.get("cpus") or []) == 1 else None)
+
+
+def unlike_devices(evidence: Iterable[Mapping[str, Any]]) -> str:
+    """Return a warning where ranks are on devices of several kinds, as far as the driver tells; empty where not."""
+    kinds = Counter(str(item["device_name"]) for item in evidence if item.get("device_name"))
+    if len(kinds) < 2:
+        return ""
+    told = ", ".join(f"{count} on {name}" for name, count in sorted(kinds.items()))
+    return f"the ranks are on unlike GPUs ({told}): where they wait for one another, all go at the pace of the slowest"
 
 
 def _refuse_shared(by_rank: Mapping[int, Mapping[str, Any]], what: str, key: Any) -> None:

@@ -18,7 +18,7 @@ from hpcsynapse.files import read_json, reported, write_json
 from hpcsynapse.job import network
 from hpcsynapse.job.devices import BY_NODE, granted_devices, is_rocm, own_devices
 from hpcsynapse.job.discovery import RankIdentity, discover, rank_told
-from hpcsynapse.job.evidence import evidence_of_this_process, verify
+from hpcsynapse.job.evidence import evidence_of_this_process, unlike_devices, verify
 from hpcsynapse.job.program import Program, record_failure
 from hpcsynapse.job.sampler.start import Beside
 from hpcsynapse.recording import environment as recording
@@ -167,8 +167,11 @@ def _gather(run: RunDirectory, spec: JobSpec, attempt: str) -> None:
         verify(evidence, world_size=world, share_devices=spec.launch.share_devices or spec.launch.emulate)
     except PlacementError as error:
         problem = str(error)
+    if warning := unlike_devices(evidence):
+        print(f"hpcsynapse: warning: {warning}", file=sys.stderr, flush=True)
+    told = {"attempt": attempt, "verified": not problem, "problem": problem, "warning": warning, "ranks": evidence}
     with reported("placement.json"):  # the ranks run all the same
-        write_json(run.placement, {"attempt": attempt, "verified": not problem, "problem": problem, "ranks": evidence})
+        write_json(run.placement, told)
     if problem:
         raise PlacementError(problem)
 

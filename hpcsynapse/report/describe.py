@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +92,16 @@ def describe(name: str, headers: Iterable[Mapping[str, Any]], run: RunDirectory 
         peak_memory=_whole(status, "peak_memory", 0) or None,
         own_program=bool(command) or newest.get("recorded") == "auto",
         software={head: str(newest[key]) for key, head in _SOFTWARE.items() if newest.get(key)},
-        settings=settings_of(table, run.path, bool(newest.get("exchange"))) if run and table else {},
+        settings=(settings_of(table, run.path, bool(newest.get("exchange"))) if run and table else {})
+        | _unlike_devices(attempt),
     )
+
+
+def _unlike_devices(attempt: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return how many ranks are on which kind of device, where they are on several: other shares are no repeats."""
+    by_rank = {header["rank"]: str(header["device_name"]) for header in attempt if header.get("device_name")}
+    kinds = Counter(by_rank.values())
+    return {"devices": " + ".join(f"{kinds[kind]} x {kind}" for kind in sorted(kinds))} if len(kinds) > 1 else {}
 
 
 def read_run_toml(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hpcsynapse.errors import PlacementError
 from hpcsynapse.job.devices import granted_devices, own_devices
 from hpcsynapse.job.discovery import RankIdentity, discover
-from hpcsynapse.job.evidence import _nvml_facts, verify
+from hpcsynapse.job.evidence import _nvml_facts, unlike_devices, verify
 from hpcsynapse.job.placement import lay_out
 from hpcsynapse.spec.resources import ResourceRequest
 
@@ -153,6 +153,14 @@ def test_evidence_that_is_right_or_allowed_passes() -> None:
     verify([evidence(0), evidence(1)], world_size=2, share_devices=False)
     verify([evidence(0), evidence(1, device="0")], world_size=2, share_devices=True)
     verify([evidence(0), evidence(0) | {"rank": 1, "host": "n2"}], world_size=2, share_devices=False)
+
+
+def test_ranks_on_unlike_devices_are_told_of_with_their_numbers() -> None:
+    kinds = ["Kind B", "Kind A", "Kind B"]
+    warning = unlike_devices(evidence(rank, device_name=kind) for rank, kind in enumerate(kinds))
+    assert "(1 on Kind A, 2 on Kind B)" in warning
+    assert unlike_devices(evidence(rank, device_name="Kind A") for rank in range(3)) == ""
+    assert unlike_devices([evidence(0, device_name="Kind A"), evidence(1)]) == ""
 
 
 def test_a_device_that_does_not_exist_has_no_facts_and_is_no_error() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hpcsynapse.files import read_json, write_json
+from hpcsynapse.job.rank import _gather
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.launch import LaunchOptions
@@ -67,3 +69,26 @@ def test_one_rank_of_a_node_is_given_all_of_its_devices(tmp_path: Path, pin: str
     command = [sys.executable, "-m", "hpcsynapse.job", "rank", str(run.path), "--", *spec.command]
     subprocess.run(command, env=environment, check=True, timeout=120)
     assert run.rank_log(0).read_text().split() == ["4,5,6,7", "0", "0" if pin == "auto" else "none"]
+
+
+def test_unlike_devices_of_one_job_are_warned_of_and_put_on_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = JobSpec(
+        name="run",
+        queue=QueueOptions(scheduler="local"),
+        resources=ResourceRequest(ranks_per_node=2),
+        command=("true",),
+    )
+    run = RunDirectory.create(tmp_path, spec)
+    run.evidence("0").mkdir(parents=True, exist_ok=True)
+    for rank, kind in enumerate(["Kind A", "Kind B"]):
+        shown = {"rank": rank, "host": "n1", "cpus": [0, 1], "granted": [], "device": None, "device_name": kind}
+        write_json(run.evidence("0") / f"rank-{rank:05d}.json", shown)
+    _gather(run, spec, "0")
+    said = capsys.readouterr().err
+    assert "warning: the ranks are on unlike GPUs (1 on Kind A, 1 on Kind B)" in said
+    told = read_json(run.placement)
+    assert told is not None
+    assert told["verified"] is True
+    assert told["warning"] in said

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from hpcsynapse.errors import RecordError, SpecError
+from hpcsynapse.report.entries import entries_of
 from hpcsynapse.report.loading import load
 from hpcsynapse.report.points import COLUMNS
 from hpcsynapse.report.scaling import scaling_report
@@ -160,6 +161,23 @@ def test_other_conditions_are_kept_apart_with_a_warning(make_run, fact):
     found = report(single, two)
     assert "is not its baseline" in found.warnings[0]
     assert [row.baseline_ranks for row in found.points] == [1, 2]
+
+
+def test_runs_with_other_shares_of_unlike_devices_are_no_repeats(rank_writer, tmp_path):
+    def mixed(name, kinds):
+        for rank, kind in enumerate(kinds):
+            rank_writer(tmp_path / name, rank, len(kinds), [0.1] * 200, device_name=kind)
+        return str(tmp_path / name)
+
+    one, again, other = mixed("one", "abb"), mixed("again", "bab"), mixed("other", "aab")
+    rows = report(one, again, other).points
+    assert sorted((row.repeats, row.settings) for row in rows) == [
+        (1, "devices=2 x a + 1 x b"),
+        (2, "devices=1 x a + 2 x b"),
+    ]
+    assert [entry.repeats for entry in entries_of([one, again, other], tmp_path, print)] == [2, 1]
+    (alike,) = report(mixed("first", "aaa"), mixed("second", "aaa")).points
+    assert (alike.repeats, alike.settings) == (2, "")
 
 
 def test_repeats_are_combined_with_an_interval(make_run):

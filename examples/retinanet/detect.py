@@ -13,9 +13,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from hpcsynapse.runs.directory import RunDirectory
-from hpcsynapse.trainer import data, models, usercode
+from hpcsynapse.trainer import data, models
 from hpcsynapse.trainer.checkpoint import Checkpoints
-from hpcsynapse.usercode.checks import code_folder
+from hpcsynapse.trainer.models.retinanet.evaluation import mean_average_precision as right
+from hpcsynapse.trainer.models.retinanet.network import truth
 
 OVERLAPS = tuple(0.5 + 0.05 * step for step in range(10))  # those of COCO
 BATCH = 8
@@ -24,7 +25,7 @@ TRUE, FOUND = (0, 160, 60), (220, 30, 30)
 
 
 def load(run):
-    """Return a run's model at its newest whole checkpoint, that one's step, validation samples, the model's code."""
+    """Return a run's model at its newest whole checkpoint, that one's step, validation samples."""
     train, checkpoints = run.load_spec().train, Checkpoints(run.checkpoints, keep=1)
     step = checkpoints.newest()
     if step is None:
@@ -32,11 +33,11 @@ def load(run):
     model = models.create(train.model, train.model_args)
     model.load_state_dict(torch.load(checkpoints.path(step), map_location="cpu", weights_only=True)["model"])
     samples = data.load(train.data, train.data_path, train.data_args).validation
-    return model.eval(), step, samples, usercode.load(code_folder(Path(train.model), "model"), "bks_model.py")
+    return model.eval(), step, samples
 
 
 @torch.no_grad()
-def detect(model, samples, truth):
+def detect(model, samples):
     """Return the images, what the model finds in each, and what is there."""
     images, found, true = [], [], []
     for first in range(0, len(samples), BATCH):
@@ -73,9 +74,8 @@ def main():
     parser.add_argument("--show", type=int, default=8, help="receipts in the picture [8]")
     parser.add_argument("--score", type=float, default=0.5, help="least score of a box in picture and count [0.5]")
     arguments = parser.parse_args()
-    model, step, samples, code = load(RunDirectory(arguments.run))
-    images, found, true = detect(model, samples, code.truth)
-    right = code.mean_average_precision
+    model, step, samples = load(RunDirectory(arguments.run))
+    images, found, true = detect(model, samples)
     print(f"{arguments.run}, step {step}: {len(images)} receipts, {sum(len(boxes) for boxes, _ in true)} lines")
     print(f"mAP@0.50       {right(found, true, model.classes):.4f}")
     print(f"mAP@0.75       {right(found, true, model.classes, (0.75,)):.4f}")

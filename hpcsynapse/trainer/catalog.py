@@ -71,6 +71,12 @@ MODELS: dict[str, ModelEntry] = {
     "gpt": ModelEntry(
         f"{_MODELS}.gpt", "gpt", "transformer of 12 blocks that continues text", source="Radford et al. 2019 (GPT-2)"
     ),
+    "retinanet": ModelEntry(
+        f"{_MODELS}.retinanet.network",
+        "RetinaNet",
+        "feature pyramid on ResNet-50 that finds boxes in images",
+        source="Lin et al. 2017; Phan Ngoc Lan 2019 (BK.Synapse)",
+    ),
 }
 
 SEQUENTIAL = ("dualnet",)  # those that strategy admm can cut in two

@@ -20,7 +20,8 @@ def script(name: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_case_study(starter: Starter, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", [str(EXAMPLE / "model"), "retinanet"], ids=["user-code", "built-in"])
+def test_case_study(model: str, starter: Starter, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     receipts, picture = tmp_path / "drawn", tmp_path / "detections.png"
     assert "16 receipts to learn from, 8 to test with" in script(
@@ -29,7 +30,7 @@ def test_case_study(starter: Starter, tmp_path: Path) -> None:
     job = starter(
         "receipts",
         2,
-        model=str(EXAMPLE / "model"),
+        model=model,
         data=str(EXAMPLE / "loader"),
         data_path=str(receipts),
         model_args={"backbone": "small", "channels": 32, "depth": 1},

@@ -201,6 +201,7 @@ def test_the_tables_hold_exactly_what_there_is() -> None:
         "resnet152",
         "dualnet",
         "gpt",
+        "retinanet",
     }
     assert set(DATA) == {
         "digits",

@@ -81,7 +81,10 @@ def training_flops(
         return None
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         model = models.create(name, args, shape, classes)
-        model(_samples(model, 2, shape)).sum().backward()  # batch norm learns nothing from one sample
+        found = model(_samples(model, 2, shape))  # batch norm learns nothing from one sample
+        outputs = found if isinstance(found, tuple) else (found,)
+        sums = [one.sum() for one in outputs if isinstance(one, Tensor) and one.requires_grad]
+        torch.autograd.backward(sums)
     return int(counter.get_total_flops()) // 2
 
 

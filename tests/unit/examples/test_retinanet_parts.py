@@ -12,8 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcsynapse.errors import TrainError
 from hpcsynapse.spec import settings
 from hpcsynapse.trainer import data, models, usercode
+from hpcsynapse.trainer.models.retinanet import anchors, boxes, evaluation, losses
+from hpcsynapse.trainer.models.survey import training_flops
 
 pytestmark = pytest.mark.slow
 
@@ -23,9 +26,6 @@ MODEL = EXAMPLE / "model"
 SMALL = {"backbone": "small", "channels": 8, "depth": 1}
 LN2 = math.log(2)
 
-anchors, boxes, losses, evaluation = (
-    usercode.load(MODEL, f"{name}.py") for name in ("anchors", "boxes", "losses", "evaluation")
-)
 receipts = usercode.load(EXAMPLE, "generate.py")
 
 
@@ -347,5 +347,54 @@ def test_default_stands_on_resnet50() -> None:
 
 
 def test_unknown_backbone_is_named() -> None:
-    with pytest.raises(ValueError, match="'resnet5' is none of resnet50, small"):
+    with pytest.raises(TrainError, match="'resnet5' is none of resnet50, small"):
         models.create(str(MODEL), {"backbone": "resnet5"})
+
+
+def test_built_in_name_has_the_published_parameters() -> None:
+    published = 34_014_999  # torchvision's retinanet_resnet50_fpn: 91 classes, 3 ratios
+    frozen = 53_120  # there, scales and shifts of batch norm are no parameters
+    p6 = (2048 - 256) * 256 * 9  # there, P6 is made of P5; in the paper, and here, of C5
+    with torch.device("meta"):
+        model = models.create("retinanet", {"ratios": [0.5, 1.0, 2.0]}, (3, 800, 800), 91)
+        receipts = models.create("retinanet", {})
+    assert sum(parameter.numel() for parameter in model.parameters()) == published + frozen + p6
+    # By itself 1 colour in the first convolution, and 18 anchors of 1 class: (1 + 4) x 18 outputs of 2,305 numbers.
+    fewer = 2 * 64 * 49 + (9 * 91 + 9 * 4 - 5 * 18) * (9 * 256 + 1)
+    assert sum(parameter.numel() for parameter in receipts.parameters()) == published + frozen + p6 - fewer
+    assert published + frozen + p6 - fewer == 36_427_290
+
+
+def test_built_in_name_computes_as_the_example_does(small: Any) -> None:
+    model = models.create("retinanet", {**SMALL, "classes": 2})
+    model.load_state_dict(small.state_dict())
+    images = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(2))
+    for found, wanted in zip(model(images), small(images), strict=True):
+        assert found == wanted if isinstance(found, tuple) else torch.equal(found, wanted)
+
+
+def test_flops_of_both_heads_are_counted() -> None:
+    with_one = training_flops("retinanet", {**SMALL, "depth": 0}, (1, 64, 64), 1)
+    with_more = training_flops("retinanet", {**SMALL, "depth": 1}, (1, 64, 64), 1)
+    assert with_one and with_more
+    # A convolution of 8 x 8 filters of 3 x 3 in each head, at 85 + 1 places, forward and twice backward.
+    assert with_more - with_one == 2 * 3 * 2 * (8 * 8 * 9) * (64 + 16 + 4 + 1 + 1)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"depth": -1}, "depth = -1 must be a whole number from 0 on"),
+        ({"channels": "wide"}, "channels = 'wide' must be a whole number from 1 on"),
+        ({"ratios": []}, "must be a list of positive numbers"),
+        ({"ratios": [1, "a"]}, "must be a list of positive numbers"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_named(args: dict[str, Any], said: str) -> None:
+    with pytest.raises(TrainError, match=said):
+        models.create("retinanet", {"backbone": "small", **args})
+
+
+def test_targets_that_are_no_boxes_are_named(small: Any) -> None:
+    with torch.no_grad(), pytest.raises(TrainError, match=r"\(N, n, 5\), not \(2,\)"):
+        small.loss(small(torch.zeros(2, 1, 64, 64)), torch.zeros(2, dtype=torch.long))

@@ -101,4 +101,5 @@ def test_table_is_complete() -> None:
         "resnet152",
         "dualnet",
         "gpt",
+        "retinanet",
     }

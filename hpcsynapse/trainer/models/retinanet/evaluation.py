@@ -1,20 +1,25 @@
 """How good detections are: average precision, as PASCAL VOC has computed it since 2010."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from boxes import iou
+from torch import Tensor
+
+from hpcsynapse.trainer.models.retinanet.boxes import iou
 
 
 class Detections(NamedTuple):
     """What was found in one image: boxes (n, 4), scores (n,) and classes (n,)."""
 
-    boxes: torch.Tensor
-    scores: torch.Tensor
-    classes: torch.Tensor
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
 
 
-def average_precision(found, truths, overlap=0.5):
+def average_precision(found: Sequence[tuple[Tensor, Tensor]], truths: Sequence[Tensor], overlap: float = 0.5) -> float:
     """Return the area under the curve of precision over recall, of one class over a set of images.
 
     `found` holds for every image boxes (n, 4) and scores (n,), `truths` the true boxes (m, 4). From the best score
@@ -34,12 +39,17 @@ def average_precision(found, truths, overlap=0.5):
     return float((best * torch.diff(recall, prepend=recall.new_zeros(1))).sum())
 
 
-def mean_average_precision(detections, truths, classes, overlaps=(0.5,)):
+def mean_average_precision(
+    detections: Sequence[Detections],
+    truths: Sequence[tuple[Tensor, Tensor]],
+    classes: int,
+    overlaps: Sequence[float] = (0.5,),
+) -> float:
     """Return the mean of average precision over those classes that have true boxes, and over the overlaps.
 
     `detections` holds the Detections of every image, `truths` its boxes and classes. Nan without any true box.
     """
-    values = []
+    values: list[float] = []
     for number in range(classes):
         found = [(boxes[kind == number].cpu(), scores[kind == number].cpu()) for boxes, scores, kind in detections]
         true = [boxes[kind == number].cpu() for boxes, kind in truths]
@@ -48,7 +58,7 @@ def mean_average_precision(detections, truths, classes, overlaps=(0.5,)):
     return sum(values) / len(values) if values else float("nan")
 
 
-def _right(boxes, scores, true, overlap):
+def _right(boxes: Tensor, scores: Tensor, true: Tensor, overlap: float) -> Tensor:
     """Tell for every detection of one image whether it finds a true box of its own."""
     right = torch.zeros(len(boxes), dtype=torch.bool)
     if not len(true) or not len(boxes):

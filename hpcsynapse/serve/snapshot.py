@@ -45,6 +45,8 @@ class Snapshot:
     pages: list[tuple[str, str, str]]
     answers: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    made: float = field(default_factory=time.time)
+    ended: bool = False  # it is renewed no more
 
     def take(self, route: str, ask: Callable[[], Any], **parameters: str) -> None:
         """Keep an answer, or what kept it from being given."""
@@ -75,6 +77,15 @@ class Snapshot:
             for path in [path for path in self.answers if re.match(f"api/v1/{kind}", path)]:
                 del self.answers[path]
                 self.errors[path] = "there was no room for it in this file"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The data file beside a page, the secret by which the page may load it, and how often it does so in seconds."""
+
+    file: str
+    nonce: str
+    every: float
 
 
 def of_run(index: RunIndex, name: str) -> Snapshot:
@@ -116,8 +127,11 @@ def _take_run(found: Snapshot, index: RunIndex, name: str, with_logs: bool) -> N
     found.take("nodes", lambda: nodes.nodes(index, name), name=name)
     found.take("history", lambda: nodes.history(index, name), name=name)
     found.take("text", lambda: detail.text(index, name), name=name)
+    detailed = found.answers.get(f"api/v1/run?{urlencode({'name': name})}")
+    if detailed is None:
+        return  # removed at this moment
     listed = logs.logs(index, name) if with_logs else []
-    failed = found.answers[f"api/v1/run?{urlencode({'name': name})}"]["failure"]
+    failed = detailed["failure"]
     first = f"rank-{failed['rank']:05d}" if failed else ""
     kept = sorted(listed, key=lambda one: one.log != first)[:_MOST_LOGS]
     found.take("logs", lambda: [one for one in listed if one in kept], name=name)
@@ -149,7 +163,8 @@ def anonymous(found: Snapshot, index: RunIndex) -> Snapshot:
         return [clean(item) for item in value] if isinstance(value, list) else value
 
     asked = {path: clean(answer) for path, answer in found.answers.items()}
-    return Snapshot(found.title, found.pages, asked, {path: clean(text) for path, text in found.errors.items()})
+    errors = {path: clean(text) for path, text in found.errors.items()}
+    return Snapshot(found.title, found.pages, asked, errors, found.made)
 
 
 def _hosts(found: Snapshot, index: RunIndex) -> set[str]:
@@ -180,23 +195,22 @@ def _runs(index: RunIndex) -> Iterator[Any]:
     return (index.find(row.name) for row in index.listed())
 
 
-def to_html(found: Snapshot) -> str:
-    """Return the file; it shows what it holds without a server, and asks nobody for anything."""
+def to_json(found: Snapshot) -> str:
+    """Return the data of a page in ASCII, without what would end a script element."""
     found.fit()
+    return json.dumps(vars(found), separators=(",", ":")).replace("<", "\\u003c")
+
+
+def to_html(found: Snapshot, beside: Beside | None = None) -> str:
+    """Return the file; it shows what it holds without a server, and asks for nothing but the data file beside it."""
     files = {name: content.decode() for name, (_, content) in static_files().items()}
     script, style = _script(files), files["page.css"]
+    nonce = f" 'nonce-{beside.nonce}'" if beside else ""
     policy = (
-        f"default-src 'none'; script-src '{_sum(script)}'; style-src '{_sum(style)}'; img-src data:; "
+        f"default-src 'none'; script-src '{_sum(script)}'{nonce}; style-src '{_sum(style)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    kept = {
-        "title": found.title,
-        "made": time.time(),
-        "pages": found.pages,
-        "answers": found.answers,
-        "errors": found.errors,
-    }
-    data = json.dumps(kept, separators=(",", ":")).replace("<", "\\u003c")
+    data = f'{to_json(found)[:-1]},"beside":{json.dumps(vars(beside) if beside else None)}}}'
     icon = base64.b64encode(files["icon.svg"].encode()).decode()
     page = files["index.html"]
     for before, after in (

@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Browser, expect
+from waiting import wait_until
+from web_runs import LiveRun
+
+from hpcsynapse.serve import renewal, snapshot
+from hpcsynapse.serve.index import RunIndex
 
 
 @pytest.mark.parametrize(("name", "options"), [("eight", []), ("eight", ["--anonymous"]), ("scaling", [])], ids=str)
@@ -36,3 +44,42 @@ def test_it_opens_from_a_disk_without_a_request(
     expect(page.get_by_text("nothing here changes")).to_be_visible()
     context.close()
     assert problems == [] and [one for one in asked if not one.startswith("data:")] == [page_file.as_uri()]
+
+
+def test_a_followed_page_on_a_disk_changes_with_its_run(browser: Browser, tmp_path: Path) -> None:
+    live, page_file = LiveRun(tmp_path / "runs", "live", step=100, steps=400), tmp_path / "a 'page' #1.html"
+    index = RunIndex(tmp_path / "runs")
+    context = browser.new_context(offline=True)
+    page, problems, asked = context.new_page(), list[str](), set[str]()
+    page.on("console", lambda told: problems.append(told.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: asked.add(unquote(request.url.partition("?")[0])))
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(renewal.follow, page_file, index, "live", partial(snapshot.of_run, index, "live"), 0.2)
+        try:
+            wait_until(page_file.exists, 60, "the page is there")
+            page.goto(page_file.as_uri())
+            expect(page.get_by_text("renewed while hpcsynapse snapshot --follow goes on")).to_be_visible()
+            expect(page.get_by_text("100 of 400")).to_be_visible()
+            live.tell(step=300)
+            live.run.rank_log(0).write_text("what is new\n")
+            expect(page.get_by_text("300 of 400")).to_be_visible()
+            expect(page.get_by_role("region", name="Log", exact=True)).to_have_text("what is new\n")
+            script = "Object.assign(document.createElement('script'), {text: 'window.no = 1'})"
+            page.evaluate(f"document.head.append({script})")
+            assert page.evaluate("window.no") is None
+            assert len(problems) == 1 and "Content Security Policy" in problems.pop()
+        finally:
+            live.end()
+        done.result(timeout=60)
+    expect(page.get_by_text("FINISHED", exact=False).first).to_be_visible()
+    expect(page.get_by_text("nothing here changes")).to_be_visible()
+    renewal.beside(page_file).unlink()
+    page.reload()  # with all data inside, it needs no file any more
+    expect(page.get_by_text("nothing here changes")).to_be_visible()
+    context.close()
+    assert problems == []
+    assert {one for one in asked if not one.startswith("data:")} == {
+        f"file://{page_file}",
+        f"file://{renewal.beside(page_file)}",
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from phased_runs import Phased
 
+from hpcsynapse.files import write_json
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.runs.telemetry import Column, TelemetryWriter, file_name
 from hpcsynapse.spec.job import JobSpec
@@ -82,3 +83,23 @@ def sampled_nodes(run, hosts, records=120):
         for number in range(records):
             writer.add(1.8e9 + number, 1.0, [4 * number / records / at, 0.0, 4e9], last=number == records - 1)
         writer.flush()
+
+
+class LiveRun:
+    """A run that goes on, on another machine that shares the folder, until it is told to have ended."""
+
+    def __init__(self, runs, name, **status):
+        self.run = make_run(runs, name, "TRAINING", **status)
+        told = json.loads(self.run.submission.read_text())
+        write_json(self.run.submission, {**told, "job_id": "elsewhere:1:1"})
+        self._status = {**json.loads(self.run.status.read_text())}
+
+    def tell(self, **status):
+        """Write what its training would."""
+        self._status.update(status)
+        write_json(self.run.status, self._status)
+
+    def end(self):
+        """Let it have finished."""
+        self.tell(state="FINISHED")
+        write_json(self.run.exit, {"exit_code": 0, "time": time.time(), "attempt": "1"})

@@ -77,9 +77,40 @@ export async function send(name, parameters, file) {
   return answered(await asked(path(name, parameters), { method: "POST", headers, body: file }));
 }
 
+// A page from a disk may ask for nothing, but load a script: one that sets a text, which is read as JSON. It is loaded
+// again, under another address each time, until it says that it has ended.
+function renewed(tell) {
+  if (!snapshot.beside) return () => {};
+  const { file, nonce, every } = snapshot.beside;
+  let lost = false;
+  const load = () => {
+    if (document.hidden) return;
+    const script = document.createElement("script");
+    script.nonce = nonce;
+    script.src = `${encodeURIComponent(file)}?${Date.now()}`;
+    script.onload = () => {
+      script.remove();
+      const newer = JSON.parse(globalThis.hpcsynapseSnapshot);
+      if (newer.made < snapshot.made) return;
+      const same = newer.made === snapshot.made && newer.ended === snapshot.ended && !lost;
+      Object.assign(snapshot, newer);
+      lost = false;
+      if (!same) tell("again");
+      if (snapshot.ended) stop();
+    };
+    script.onerror = () => { script.remove(); lost = true; tell("lost"); };
+    document.head.append(script);
+  };
+  const timer = setInterval(load, 1000 * every);
+  const stop = () => { clearInterval(timer); document.removeEventListener("visibilitychange", load); };
+  document.addEventListener("visibilitychange", load);
+  load();
+  return stop;
+}
+
 // One stream for the page; it is closed while nobody looks at it. `tell` gets "runs", "again", "lost" or "back".
 export function follow(after, tell) {
-  if (snapshot) return () => {};
+  if (snapshot) return renewed(tell);
   let source = null, last = after, lost = false;
   const open = () => {
     if (source || document.hidden) return;

@@ -65,6 +65,7 @@ export function logsSection(name, isLive) {
 
   async function list() {
     const found = await get("logs", { name });
+    element.hidden = Boolean(snapshot) && !found.length;
     if (found.length === listed.length && listed.length) return;
     listed = found;
     const kept = choice.value;
@@ -79,8 +80,8 @@ export function logsSection(name, isLive) {
   earlier.hidden = true;
   return {
     element,
-    async begin() { await list(); element.hidden = Boolean(snapshot) && !listed.length; if (choice.value) await start(); else setText(place, "there are no logs yet"); },
-    async refresh(ended = false) { await list(); if (choice.value && choice.value !== shown) return start(); return isLive() || ended ? more() : undefined; },
+    async begin() { await list(); if (choice.value) await start(); else setText(place, "there are no logs yet"); },
+    async refresh(ended = false) { await list(); if (choice.value && (snapshot || choice.value !== shown)) return start(); return isLive() || ended ? more() : undefined; },
     async open(log) { choice.value = log; await start(); element.scrollIntoView(); },
   };
 }

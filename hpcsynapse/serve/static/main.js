@@ -73,11 +73,17 @@ async function start() {
   }
   watch(() => {
     banner.hidden = !about.lost;
-    setText(banner, about.lost ? "The connection is gone; it is tried again. If the ssh line has ended, type it again." : "");
+    setText(banner, !about.lost ? "" : snapshot ? `${snapshot.beside.file} is not beside this page: what is shown does not change.`
+      : "The connection is gone; it is tried again. If the ssh line has ended, type it again.");
   });
   window.addEventListener("hashchange", show);
   if (snapshot) {
-    main.before(h("p", { class: "made" }, `As it was on ${new Date(snapshot.made * 1000).toLocaleString("en-GB")}: nothing here changes.`));
+    const made = h("p", { class: "made" });
+    const tellMade = () => setText(made, `As it was on ${new Date(snapshot.made * 1000).toLocaleString("en-GB")}: ${
+      snapshot.beside && !snapshot.ended ? "renewed while hpcsynapse snapshot --follow goes on" : "nothing here changes"}.`);
+    main.before(made);
+    tellMade();
+    watch(tellMade);
     if (!location.hash) history.replaceState(null, "", snapshot.pages[0][1]);
   }
   return show();

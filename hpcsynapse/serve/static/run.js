@@ -30,15 +30,19 @@ export async function runView(main, { name }) {
   const renew = async () => {
     const ended = wasLive && !isLive();
     wasLive = isLive();
-    if (!ended && Date.now() - last < CURVE_EVERY) return;
+    if (!ended && !snapshot && Date.now() - last < CURVE_EVERY) return;
     last = Date.now();
     showDetail(await get("run", { name }));
     await curves.refresh();
     await logs.refresh(ended);
-    if (ended || Date.now() - lastSlow > SLOW_EVERY) { lastSlow = Date.now(); await ranks.refresh(); await nodes.refresh(); }
+    if (!ended && !snapshot && Date.now() - lastSlow < SLOW_EVERY) return;
+    lastSlow = Date.now();
+    await ranks.refresh();
+    await nodes.refresh();
+    if (!ranks.places.childNodes.length) await placementSection(name, ranks);
   };
   const stop = watch((names) => { if (names.has(name)) renew().catch(() => {}); });
-  const timer = setInterval(() => { if (isLive() && !document.hidden) logs.refresh().catch(() => {}); }, 2000);
+  const timer = snapshot ? 0 : setInterval(() => { if (isLive() && !document.hidden) logs.refresh().catch(() => {}); }, 2000);
   return { leave: () => { stop(); doing.leave(); clearInterval(timer); } };
 }
 

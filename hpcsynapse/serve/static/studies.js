@@ -1,6 +1,6 @@
 // Studies: how far each is; and one of them with its runs, its report, and what more ranks would bring.
 
-import { get } from "./api.js";
+import { get, snapshot } from "./api.js";
 import { badge, dataTable, h, moment, number, plural, replace, scrolling, section } from "./dom.js";
 import { done } from "./runs.js";
 import { rows, sorted, watch } from "./rows.js";
@@ -44,10 +44,18 @@ async function oneStudy(main, name) {
         h("thead", null, h("tr", null, ["Run", "State", "Done", "Samples/s", "Nodes × ranks"].map((text, at) => h("th", { scope: "col", class: at > 1 ? "right" : null }, text)))), h("tbody", null, lines)), "Runs of the study")));
   };
   show();
-  await reportSections(report, [name]);
-  try {
-    const found = await get("predictions", { name });
-    replace(more, section("What more ranks would bring", found.remark ? h("p", { class: "words" }, found.remark) : null, found.found.map((one) => [one.sentences.map((text) => h("p", { class: text.startsWith(" ") ? "words" : null }, text.trim())), dataTable(one.table)])));
-  } catch (error) { replace(more, section("What more ranks would bring", h("p", { class: "words" }, error.message))); }
-  return { leave: watch((names) => { if ([...names].some((one) => rows.get(one)?.study === name)) show(); }) };
+  const explain = async () => {
+    await reportSections(report, [name]);
+    try {
+      const found = await get("predictions", { name });
+      replace(more, section("What more ranks would bring", found.remark ? h("p", { class: "words" }, found.remark) : null, found.found.map((one) => [one.sentences.map((text) => h("p", { class: text.startsWith(" ") ? "words" : null }, text.trim())), dataTable(one.table)])));
+    } catch (error) { replace(more, section("What more ranks would bring", h("p", { class: "words" }, error.message))); }
+  };
+  await explain();
+  const renew = (names) => {
+    if (![...names].some((one) => rows.get(one)?.study === name)) return;
+    show();
+    if (snapshot) explain().catch(() => {});
+  };
+  return { leave: watch(renew) };
 }

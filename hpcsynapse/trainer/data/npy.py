@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer.data.base import Data, Indices, folder
+from hpcsynapse.trainer.data.one_hot import check, classes_of, labels_of
 from hpcsynapse.trainer.data.sharding import CONTIGUOUS
 from hpcsynapse.trainer.data.volumes import LABELS, Form
 
@@ -36,6 +37,7 @@ class MappedFile:
     """
 
     def __init__(self, file: Path) -> None:
+        self.name = str(file)
         try:
             with file.open("rb") as stream:
                 shape, dtype = _header(file, stream)
@@ -72,15 +74,18 @@ class MappedFile:
 class MappedDataset:
     """Inputs (n, ...) and targets (n, ...) of two files, brought into the form that is asked for."""
 
-    def __init__(self, inputs: MappedFile, targets: MappedFile, form: Form) -> None:
-        self.inputs, self.targets, self.form = inputs, targets, form
+    def __init__(self, inputs: MappedFile, targets: MappedFile, form: Form, one_hot: bool = False) -> None:
+        self.inputs, self.targets, self.form, self.one_hot = inputs, targets, form, one_hot
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return inputs float32 and targets (int64 labels or float32)."""
-        return self.form.inputs(self.inputs.take(indices)), self.form.targets(self.targets.take(indices))
+        targets = self.targets.take(indices)
+        if self.one_hot:
+            targets = labels_of(targets, self.targets.name)
+        return self.form.inputs(self.inputs.take(indices)), self.form.targets(targets)
 
 
 def load(
@@ -91,6 +96,7 @@ def load(
     val_inputs: str = "val_inputs.npy",
     val_targets: str = "val_targets.npy",
     classes: int | None = None,
+    one_hot: bool = False,
     scale: str = "none",
     mean: float | None = None,
     deviation: float | None = None,
@@ -100,10 +106,12 @@ def load(
     """Return the samples along the first axis of the two arrays; validation where its files are there.
 
     From `scale` on, arguments are those of `Form`. Unless `classes` is given it is the largest label plus one, where
-    targets are a vector of labels; that vector is then read whole. Volumes of the brain imaging source, (n, 174, 145,
+    targets are a vector of labels; that vector is then read whole. `one_hot` says that targets (n, classes) are one-hot
+    rows of any type of number: they are learnt as labels are. Volumes of the brain imaging source, (n, 174, 145,
     97), take scale = "sample", channels_last and pad = [192, 192]; whether the source scaled by the figures of a
     sample or of all, it does not say.
     """
+    check(one_hot)
     root = folder("npy", path)
     first, second = _pair(root / inputs, root / targets)
     stored, labels = first.values.shape[1:], second.values
@@ -113,10 +121,13 @@ def load(
         pair = _pair(root / val_inputs, root / val_targets)
         if (other := pair[0].values.shape[1:]) != stored:
             raise TrainError(f"{root / val_inputs}: samples of shape {other}, but {stored} in {inputs}")
-        validation = MappedDataset(*pair, form)
-    if classes is None and labels.ndim == 1 and labels.dtype.kind in LABELS:
+        validation = MappedDataset(*pair, form, one_hot)
+    if one_hot:
+        for one in [second, *([validation.targets] if validation else [])]:
+            classes = classes_of(one.values, classes, one.name)
+    elif classes is None and labels.ndim == 1 and labels.dtype.kind in LABELS:
         classes = int(labels.max()) + 1
-    train = MappedDataset(first, second, form)
+    train = MappedDataset(first, second, form, one_hot)
     return Data(train=train, validation=validation, shape=form.shape, classes=classes, sharding=CONTIGUOUS)
 
 

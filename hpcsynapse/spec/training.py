@@ -186,6 +186,7 @@ class DualOptions:
         0.5, "admm: part of a multiplier that is kept, 1 = all (textbook)", check=at_least(0, 1)
     )
     beta_growth: float = setting(1.0, "admm: factor of beta after every epoch", check=at_least(1, 1000))
+    beta_step_growth: float = setting(1.0, "admm: factor of beta after every step", check=at_least(1, 1000))
     train_at: str = setting(
         "activation",
         "admm: what net2 learns at (target: textbook, collapses)",
@@ -205,7 +206,7 @@ class DualOptions:
     def __post_init__(self) -> None:
         fields.validate("dual", self)
         method, targets = self.method, self.method in ("proximal", "admm")
-        only_admm = ("multiplier_damping", "beta_growth", "train_at")
+        only_admm = ("multiplier_damping", "beta_growth", "beta_step_growth", "train_at")
         only_targets = ("target_steps", "target_rate", "beta", "net1_steps", "int8_targets", "one_batch_late")
         only_distance = ("norm", "copy_start")
         given = {item.name for item in dataclasses.fields(self) if getattr(self, item.name) != item.default}

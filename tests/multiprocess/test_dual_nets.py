@@ -73,10 +73,20 @@ def test_every_transport_gives_the_same(
     assert sorted(path.name for path in run.dual.iterdir()) == ["rank-0.json", "rank-1.json"]
 
 
-def test_stopped_and_resumed(starter: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that is under way when the run is stopped is not lost: one batch late, int8, through files."""
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        # An answer that is under way when the run is stopped is not lost.
+        (DualOptions(one_batch_late=True, int8_targets=True, exchange="files"), 4 + 16 * 2 * 2),
+        # Beta goes on from where it was: the second local step depends on it.
+        (DualOptions(method="admm", beta_growth=1.5, beta_step_growth=1.1, net1_steps=2), 4 * 16 * 2 * 2),
+    ],
+    ids=["late", "growing"],
+)
+def test_stopped_and_resumed(
+    starter: Starter, monkeypatch: pytest.MonkeyPatch, options: DualOptions, answer: int
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(HERE))
-    options = DualOptions(one_batch_late=True, int8_targets=True, exchange="files")
     slow = {
         **DUAL,
         "data": "slow_data:load",
@@ -102,7 +112,7 @@ def test_stopped_and_resumed(starter: Starter, monkeypatch: pytest.MonkeyPatch) 
     assert all(torch.equal(expected[name], value) for name, value in parameters(run).items())
     first, second = facts(run)
     assert first["exchanges"] == second["exchanges"] == 40
-    assert first["received_bytes"] == second["sent_bytes"] == 40 * 16 * (4 + 16 * 2 * 2)
+    assert first["received_bytes"] == second["sent_bytes"] == 40 * 16 * answer
 
 
 @pytest.mark.parametrize("exchange", ["engine", "files"])

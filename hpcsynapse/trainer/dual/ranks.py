@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +24,7 @@ from hpcsynapse.trainer.dual.statistics import Statistics
 from hpcsynapse.trainer.tally import Tally, Validation
 
 _log = logging.getLogger(__name__)
+_MOST_GROWTH = 80.0  # of the logarithm of beta
 ACTIVATION, ANSWER = "activation", "answer"
 
 
@@ -40,11 +42,14 @@ class DualRank(ABC):
             device,
         )
         self.open = False
-        self.set_epoch(0)
+        self.set_beta(0, 0)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set beta of an epoch; it grows no further than numbers reach."""
-        self.half.beta = min(self.options.beta * self.options.beta_growth ** min(epoch, 100), 1e12)
+    def set_beta(self, epoch: int, step: int) -> None:
+        """Set beta of an epoch, and of a step counted over all epochs; it grows no further than numbers reach."""
+        options = self.options
+        by_epoch = options.beta * options.beta_growth ** min(epoch, 100)
+        by_step = math.exp(min(step * math.log(options.beta_step_growth), _MOST_GROWTH))
+        self.half.beta = min(by_epoch * by_step, 1e12)
 
     @abstractmethod
     def step(self, inputs: Any, targets: Any) -> Tensor:

@@ -110,6 +110,7 @@ class Admm(Strategy):
         """Make one exchange; the batch is counted on rank 0 alone, as both ranks took the same."""
         if self.options.method == "admm":
             self.dual_rank.take(self._shards.indices(self._epoch, self._position))
+        self._set_beta()
         self._position += 1
         if self._plan is not None:
             self._survey(self._plan, inputs, targets)
@@ -133,7 +134,10 @@ class Admm(Strategy):
     def after_epoch(self) -> None:
         """Let beta grow."""
         self._epoch, self._position = self._epoch + 1, 0
-        self.dual_rank.set_epoch(self._epoch)
+        self._set_beta()
+
+    def _set_beta(self) -> None:
+        self.dual_rank.set_beta(self._epoch, self._epoch * self._shards.steps + self._position)
 
     def finish(self, alive: Callable[[], None]) -> bool:
         """Learn from the last answer, where answers come one batch late."""
@@ -177,7 +181,7 @@ class Admm(Strategy):
             progress = Progress(**content["progress"])
             self._load(content)
         self._epoch, self._position = progress.epoch, progress.samples // self.spec.train.batch
-        self.dual_rank.set_epoch(self._epoch)
+        self._set_beta()
         _log.info("resumed from step %d in epoch %d", step, progress.epoch + 1)
         return progress
 

@@ -59,6 +59,7 @@ def test_horovodrun_is_refused(tmp_path: Path) -> None:
         ({"method": "distance", "beta": 2.0}, "beta"),
         ({"method": "proximal", "norm": "both"}, "norm"),
         ({"method": "proximal", "beta_growth": 10.0}, "beta_growth"),
+        ({"method": "proximal", "beta_step_growth": 1.1}, "beta_step_growth"),
         ({"method": "proximal", "train_at": "target"}, "train_at"),
         ({"method": "admm", "copy_start": "equal"}, "copy_start"),
     ],
@@ -79,6 +80,7 @@ def test_options_that_mean_nothing_to_the_method(settings, name: str) -> None:
         {"net1_steps": 10**6},
         {"multiplier_damping": 1.5},
         {"beta_growth": 0.5},
+        {"beta_step_growth": 0.9},
         {"exchange": "pigeon"},
         {"cut": 3},
     ],
@@ -119,6 +121,7 @@ def test_every_option_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ["--dual-method", "proximal", "--dual-exchange", "files", "--beta", "0.3", "--target-steps", "3",
          "--target-rate", "0.3", "--net1-steps", "3", "--net2-steps", "2", "--int8-targets", "--one-batch-late"],
         ["--dual-method", "admm", "--multiplier-damping", "1", "--beta-growth", "10", "--net2-at", "target"],
+        ["--dual-method", "admm", "--beta-step-growth", "1.001"],
         ["--dual-method", "distance", "--distance-norm", "both", "--distance-copy", "equal"],
         ["--dual-method", "frozen"],
     ):  # fmt: skip  # a table

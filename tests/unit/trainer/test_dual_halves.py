@@ -277,3 +277,18 @@ def test_net1_has_a_rate_of_its_own_on_the_schedule_of_the_run(method: str) -> N
     assert "lr_factor" not in whole["param_groups"][0]
     assert state.part(whole, first.optimizer, 0, {})["param_groups"][0]["lr_factor"] == pytest.approx(0.1)
     assert "lr_factor" not in state.part(whole, second.optimizer, 1, {})["param_groups"][0]
+
+
+def test_beta_grows_with_epochs_and_steps_on_both_sides(tmp_path) -> None:
+    options = DualOptions(method="admm", beta=0.5, beta_growth=10.0, beta_step_growth=2.0)
+    for side in sides(tmp_path, options):
+        assert side.half.beta == 0.5
+        side.set_beta(0, 3)
+        assert side.half.beta == pytest.approx(0.5 * 8)
+        side.set_beta(2, 5)
+        assert side.half.beta == pytest.approx(0.5 * 100 * 32)
+        side.set_beta(10**6, 10**9)
+        assert side.half.beta == 1e12
+    for side in sides(tmp_path, DualOptions(method="admm", beta=0.3)):
+        side.set_beta(7, 10**6)
+        assert side.half.beta == 0.3

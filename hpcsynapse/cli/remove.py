@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from hpcsynapse.cli.options import runs_option
-from hpcsynapse.errors import SpecError
 from hpcsynapse.runs.find import runs_folder
 
 
@@ -19,16 +18,13 @@ def command(names: tuple[str, ...], yes: bool, runs: str | None) -> None:
     Nothing is removed where one of them goes on, or where the queue does not say that it has ended.
     """
     from hpcsynapse.runs.removal import remove_folder
-    from hpcsynapse.runs.states import FINAL_STATES
     from hpcsynapse.study.folder import StudyDirectory, find_run, find_runs
-    from hpcsynapse.submission.status import statuses
+    from hpcsynapse.submission.remove import refuse_unended
     from hpcsynapse.units import counted
 
     folder = runs_folder(runs)
     meant = find_runs(folder, names)
-    for run, status in zip(meant, statuses(meant), strict=True):
-        if status.state not in FINAL_STATES:
-            raise SpecError(f"run {run.name} is {status.state}; end it first: hpcsynapse cancel {run.name}")
+    refuse_unended(meant)
     places = {
         study.path if (study := StudyDirectory.at(folder, name)) else find_run(folder, name).path for name in names
     }

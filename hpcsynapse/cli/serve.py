@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="a TCP port of this machine, not a socket")
-@click.option("--allow-actions", is_flag=True, help="let the page submit, stop, cancel and resume runs")
+@click.option("--allow-actions", is_flag=True, help="let the page submit, stop, cancel, resume and remove runs")
 @click.option("--idle", default="12h", show_default=True, metavar="TIME", help="end when unused for so long")
 @click.option("--cpu-budget", metavar="TIME", help="end after so much processor time, e.g. 10m")
 @runs_option
@@ -31,7 +31,7 @@ def command(port: int | None, allow_actions: bool, idle: str, cpu_budget: str | 
     \b
     hpcsynapse serve
     hpcsynapse serve --port 0             where ssh may not forward to sockets
-    hpcsynapse serve --allow-actions      also a form for new runs, and stop, cancel, resume
+    hpcsynapse serve --allow-actions      also a form for new runs; stop, cancel, resume, remove
     """
     from hpcsynapse.serve.endpoint import Endpoint
 

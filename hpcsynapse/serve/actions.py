@@ -218,6 +218,20 @@ def resume(actions: Actions, request: RunRequest) -> Done:
     return actions.once("resume", request.name, request.once, act)
 
 
+def remove(actions: Actions, request: RunRequest) -> Done:
+    """Remove a run that has ended, as `remove` does."""
+    from hpcsynapse.runs.removal import remove_folder
+    from hpcsynapse.submission.remove import refuse_unended
+
+    def act() -> Done:
+        run = actions.index.find(request.name)
+        refuse_unended([run])
+        remove_folder(run.path)
+        return Done("remove", request.name, "", [f"removed: {run.path}"])
+
+    return actions.once("remove", request.name, request.once, act)
+
+
 def _refuse_ended(actions: Actions, name: str) -> None:
     actions.index.forget(name)
     if (state := actions.index.row(name)[0].state) in FINAL_STATES:

@@ -41,6 +41,7 @@ POSTS = (
     Post("stop", actions.stop),
     Post("cancel", actions.cancel),
     Post("resume", actions.resume),
+    Post("remove", actions.remove),
     Post("store-remove", actions.store_remove),
 )
 UPLOAD = "store-add"

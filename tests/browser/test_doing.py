@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from browsing import AXE, Opener, opened
 from playwright.sync_api import Browser, Error, expect
-from web_runs import measured_run
+from web_runs import make_run, measured_run
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,22 @@ def test_a_run_is_stopped_and_resumed_with_confirmation(acting: Opener, tmp_path
     page.get_by_role("button", name="Cancel", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     expect(state).to_contain_text("STOPPED", timeout=60_000)
+    page.close()
+
+
+def test_a_run_is_removed_after_asking(acting: Opener) -> None:
+    gone = make_run(runs_of(acting), "not-wanted")
+    page = acting("#/runs")
+    page.get_by_role("link", name="not-wanted", exact=True).click()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    page.get_by_role("dialog", name="Remove not-wanted?").get_by_role("button", name="Do nothing").click()
+    assert gone.path.is_dir()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
+    expect(page.get_by_role("link", name="ended", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="not-wanted", exact=True)).to_have_count(0)
+    assert not gone.path.exists()
     page.close()
 
 

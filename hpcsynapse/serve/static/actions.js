@@ -2,12 +2,14 @@
 
 import { act, mayAct } from "./api.js";
 import { h, isFinal, replace } from "./dom.js";
+import { go } from "./router.js";
 import { rows, watch } from "./rows.js";
 
 const ACTIONS = {
   stop: { label: "Stop", text: "It finishes its step, saves a checkpoint and ends; resume goes on from there.", shown: (state) => !isFinal(state) && state !== "CREATED" },
   cancel: { label: "Cancel", danger: true, text: "The queue ends it now; what came after its last checkpoint is lost.", shown: (state) => !isFinal(state) && state !== "CREATED" },
   resume: { label: "Resume", text: "It is queued once more, in its own folder, and goes on from its newest checkpoint.", shown: (state) => isFinal(state) || state === "CREATED" },
+  remove: { label: "Remove", danger: true, text: "Its folder is deleted for good: records, checkpoints, logs, all of it.", shown: isFinal },
 };
 
 export function actions(name, stateOf) {
@@ -29,7 +31,7 @@ function confirm(action, { label, text, danger }, name, told) {
   const time = action === "resume" ? h("input", { id: "limit", autocomplete: "off", placeholder: "as before" }) : null;
   ask(`${label} ${name}?`, [h("p", null, text), time && h("div", { class: "field" }, h("label", { for: "limit" }, "Another time limit, for example 4h"), time)], label, danger,
     (once) => act(action, { name, once, time: time && time.value ? time.value : null }),
-    (done) => replace(told, [`${label}: done.`, ...done.said].map((line) => h("p", null, line))));
+    (done) => action === "remove" ? go("runs", {}) : replace(told, [`${label}: done.`, ...done.said].map((line) => h("p", null, line))));
 }
 
 // A question with one answer: the word `once` belongs to it, so that it is carried out once however often it is sent.

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from waiting import wait_until
 from web import Server
-from web_runs import make_run
+from web_runs import LiveRun, make_run
 
 from hpcsynapse.cli.main import cli
 from hpcsynapse.serve.openapi import document
@@ -106,6 +106,25 @@ def test_a_run_is_submitted_stopped_and_resumed(acting: Server, runs: Path) -> N
     ]
     assert all(one["user"] and one["pid"] == acting.process.pid for one in log(runs))
     assert acting.write_token not in (runs / "actions.jsonl").read_text()
+
+
+def test_a_run_is_removed_as_the_command_would(acting: Server, runs: Path) -> None:
+    live, gone = LiveRun(runs, "still-on"), make_run(runs, "not-wanted")
+    names = {"still-on", "not-wanted"}
+    wait_until(lambda: names <= {row["name"] for row in acting.get("runs")["runs"]}, 60, "they are listed")
+    status, refused = post(acting, "remove", {"name": "still-on", "once": "remove-too-early"})
+    said = CliRunner().invoke(cli, ["remove", "still-on", "--yes", "--runs", str(runs)]).exception
+    assert (status, refused["error"]) == (400, str(said)) and "end it first" in refused["error"]
+    assert live.run.path.is_dir()
+    live.end()
+    wanted = {"name": "not-wanted", "once": "remove-it-now"}
+    status, done = post(acting, "remove", wanted)
+    assert status == 200 and done["said"] == [f"removed: {gone.path}"] and not gone.path.exists()
+    assert post(acting, "remove", wanted) == (status, done)  # the same request is one action
+    assert post(acting, "remove", {"name": "not-wanted", "once": "remove-it-again"})[0] == 404
+    assert "not-wanted" not in [row["name"] for row in acting.get("runs")["runs"]]
+    told = [(one["name"], "error" in one) for one in log(runs) if one["action"] == "remove"]
+    assert told == [("still-on", True), ("not-wanted", False), ("not-wanted", True)]
 
 
 def test_a_double_click_is_one_action(acting: Server, runs: Path) -> None:

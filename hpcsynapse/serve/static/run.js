@@ -26,11 +26,13 @@ export async function runView(main, { name }) {
   showDetail(found);
   const all = [curves.refresh(), ranks.refresh(), placementSection(name, ranks), nodes.refresh(), logs.begin()];
   await Promise.allSettled(all);
-  let last = 0, lastSlow = Date.now(), wasLive = isLive();
+  let last = 0, lastSlow = Date.now(), wasLive = isLive(), later = 0;
   const renew = async () => {
+    clearTimeout(later);
     const ended = wasLive && !isLive();
     wasLive = isLive();
-    if (!ended && !snapshot && Date.now() - last < CURVE_EVERY) return;
+    const early = last + CURVE_EVERY - Date.now();
+    if (!ended && !snapshot && early > 0) { later = setTimeout(() => renew().catch(() => {}), early); return; }
     last = Date.now();
     showDetail(await get("run", { name }));
     await curves.refresh();
@@ -43,7 +45,7 @@ export async function runView(main, { name }) {
   };
   const stop = watch((names) => { if (names.has(name)) renew().catch(() => {}); });
   const timer = snapshot ? 0 : setInterval(() => { if (isLive() && !document.hidden) logs.refresh().catch(() => {}); }, 2000);
-  return { leave: () => { stop(); doing.leave(); clearInterval(timer); } };
+  return { leave: () => { stop(); doing.leave(); clearInterval(timer); clearTimeout(later); } };
 }
 
 function headOf(element, { row, nodes, path: folder, learning_rate: rate, remark, unrecorded, stop_requested: stopping }) {

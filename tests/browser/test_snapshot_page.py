@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pytest
 from playwright.sync_api import Browser, expect
 from waiting import wait_until
-from web_runs import LiveRun
+from web_runs import LiveRun, measured_run
 
 from hpcsynapse.serve import renewal, snapshot
 from hpcsynapse.serve.index import RunIndex
@@ -83,3 +83,18 @@ def test_a_followed_page_on_a_disk_changes_with_its_run(browser: Browser, tmp_pa
         f"file://{page_file}",
         f"file://{renewal.beside(page_file)}",
     }
+
+
+def test_a_followed_page_without_its_data_file_says_so(browser: Browser, tmp_path: Path) -> None:
+    measured_run(tmp_path / "runs", "eight", ranks=8)
+    index, alone = RunIndex(tmp_path / "runs"), tmp_path / "alone.html"
+    index.refresh(whole=True)
+    beside = snapshot.Beside("alone.data.js", "secret-of-this-page", 0.2)
+    alone.write_text(snapshot.to_html(snapshot.of_run(index, "eight"), beside))
+    page = browser.new_page()
+    page.goto(alone.as_uri())
+    expect(page.get_by_role("alert").filter(has_text="alone.data.js is not beside this page")).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("Training loss"))).to_be_visible()
+    renewal.beside(alone).write_text(renewal._script(snapshot.of_run(index, "eight")))
+    expect(page.get_by_role("alert").filter(has_text="alone.data.js")).to_be_hidden()
+    page.close()

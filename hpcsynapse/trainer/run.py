@@ -182,7 +182,7 @@ def _data(train: TrainSpec, limit: float, watchdog: Watchdog) -> Data:
     watchdog.expect("reading data", limit)
     seed_all(train.seed)  # a data set that splits its samples at random does so alike on every rank
     found = data.load(train.data, train.data_path, train.data_args)
-    return split(found, train.validation_share, train.test_share)
+    return split(found, train.validation_share, train.test_share, train.folds, train.fold)
 
 
 def _strategy(

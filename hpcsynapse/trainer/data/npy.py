@@ -80,6 +80,14 @@ class MappedDataset:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The label of every sample, read from the whole file; empty where targets are no labels."""
+        values = self.targets.values
+        if self.one_hot:
+            return labels_of(values, self.targets.name)
+        return values if values.ndim == 1 and values.dtype.kind in LABELS else values[:0]
+
     def batch(self, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return inputs float32 and targets (int64 labels or float32)."""
         targets = self.targets.take(indices)

@@ -26,17 +26,22 @@ class Subset:
         return self._data.batch(self.numbers[indices])
 
 
-def split(data: Data, validation: float, test: float) -> Data:
+def split(data: Data, validation: float, test: float, folds: int = 0, fold: int = 1) -> Data:
     """Return a data set with shares of its training samples set aside, the same ones in every run.
 
-    Of every class alike where the data set has `labels` (a user's: `labels` or `targets`), one number a sample; else at
-    random. Raises TrainError where there are validation samples already, or too few to set some aside.
+    With `folds`, one of them (`fold`, counted from 1) is for validation; the test's share is set aside first. Of every
+    class alike where the data set has `labels` (a user's: `labels` or `targets`), one number a sample; else at random.
+    Raises TrainError where there are validation samples already, or too few to set some aside.
     """
-    if not validation and not test:
+    if not validation and not test and not folds:
         return data
-    if validation and data.validation is not None:
-        raise TrainError("train.validation_share: the data set brings validation samples of its own; leave it out")
-    parts = chosen(_labels(data.train), (validation, test))
+    if (validation or folds) and data.validation is not None:
+        name = "folds" if folds else "validation_share"
+        raise TrainError(f"train.{name}: the data set brings validation samples of its own; leave it out")
+    labels = _labels(data.train)
+    parts = chosen(labels, (validation, test))
+    if folds:
+        parts[:2] = _in_folds(parts[0], labels, folds, fold)
     for part, share, name in zip(parts[1:], (validation, test), ("validation_share", "test_share"), strict=True):
         if share and not len(part):
             raise TrainError(f"train.{name} = {share:g} of {len(data.train)} samples is none")
@@ -44,7 +49,7 @@ def split(data: Data, validation: float, test: float) -> Data:
     return replace(
         data,
         train=Subset(data.train, parts[0]),
-        validation=Subset(whole, parts[1]) if validation else data.validation,
+        validation=Subset(whole, parts[1]) if validation or folds else data.validation,
         test=Subset(whole, parts[2]) if test else None,
     )
 
@@ -63,6 +68,17 @@ def chosen(labels: NDArray[Any], shares: tuple[float, ...]) -> list[Indices]:
             begin += count
         parts[0].append(order[begin:])
     return [np.sort(np.concatenate(part)).astype(np.int64) for part in parts]
+
+
+def _in_folds(numbers: Indices, labels: NDArray[Any], folds: int, fold: int) -> list[Indices]:
+    """Return the samples of all other folds, then those of one; by class, folds differ by one sample at most."""
+    if folds > len(numbers):
+        raise TrainError(f"train.folds = {folds} of {len(numbers)} samples leaves folds without any")
+    random = np.random.default_rng(0)
+    mixed = random.permutation(numbers)
+    dealt = mixed[np.argsort(labels[mixed], kind="stable")]  # class by class, each to one fold after the other
+    own = np.arange(len(dealt)) % folds == fold - 1
+    return [np.sort(part).astype(np.int64) for part in (dealt[~own], dealt[own])]
 
 
 def _labels(data: Dataset) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from hpcsynapse.errors import TrainError
 from hpcsynapse.trainer import data
+from hpcsynapse.trainer.data.split import split
 from hpcsynapse.trainer.objective import Objective
 from hpcsynapse.trainer.tally import Tally
 
@@ -20,9 +21,9 @@ ROWS = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 1, 0]])
 LABELS = [1, 2, 0, 1]
 
 
-def write(folder: Path, kind: str, targets: Any, val_targets: Any = None) -> str:
+def write(folder: Path, kind: str, targets: Any, val_targets: Any = None, inputs: Any = None) -> str:
     """Write inputs that are scores of their own: 2 for the classes 1, 2, 2 and 1, else 0."""
-    arrays = {"inputs": 2.0 * np.eye(3)[[1, 2, 2, 1]], "targets": targets}
+    arrays = {"inputs": 2.0 * np.eye(3)[[1, 2, 2, 1]] if inputs is None else inputs, "targets": targets}
     if val_targets is not None:
         arrays |= {"val_inputs": arrays["inputs"], "val_targets": val_targets}
     if kind == "npy":
@@ -90,12 +91,12 @@ def test_shapes_and_numbers_of_classes_that_do_not_fit(tmp_path: Path, kind: str
         data.load(kind, write(tmp_path, kind, ROWS, np.eye(2)[[0, 1, 0, 1]]), {"one_hot": True})
 
 
-def test_samples_are_set_aside_of_every_class_alike(tmp_path: Path) -> None:
-    from hpcsynapse.trainer.data.split import split
-
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "data.h5", "w") as file:
-        file["inputs"], file["targets"] = np.zeros((40, 2)), np.eye(2)[[0] * 20 + [1] * 20]
-    parts = split(data.load("hdf5", str(tmp_path), {"one_hot": True}), 0.25, 0.0)
-    assert parts.validation is not None
-    assert torch.bincount(parts.validation.batch(np.arange(len(parts.validation)))[1]).tolist() == [5, 5]
+@pytest.mark.parametrize("kind", ["npy", "hdf5"])
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_samples_are_set_aside_of_every_class_alike(tmp_path: Path, kind: str, one_hot: bool) -> None:
+    labels = np.array([0] * 10 + [1] * 30 + [2] * 20)
+    folder = write(tmp_path, kind, np.eye(3)[labels] if one_hot else labels, inputs=np.zeros((60, 2)))
+    found = split(data.load(kind, folder, {"one_hot": one_hot}), 0.0, 0.0, folds=5, fold=2)
+    assert found.validation is not None
+    targets = found.validation.batch(np.arange(len(found.validation)))[1]
+    assert torch.bincount(targets).tolist() == [2, 6, 4]

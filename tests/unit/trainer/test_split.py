@@ -40,6 +40,41 @@ def test_every_class_alike_and_every_sample_once() -> None:
     assert parts[0] == sorted(parts[0]), "neighbours in a file stay neighbours"
 
 
+@pytest.mark.parametrize("test", [0.0, 0.1])
+def test_every_sample_is_in_one_fold_and_classes_are_alike_in_all(test: float) -> None:
+    labels = np.array([0] * 100 + [7] * 50 + [3] * 12)
+    found = [split(labelled(labels), 0, test, folds=4, fold=fold) for fold in (1, 2, 3, 4)]
+    tests = [numbers(one.test) if one.test else [] for one in found]
+    assert all(one == tests[0] for one in tests), "a test is made with the same samples whatever the fold"
+    held = [numbers(one.validation) for one in found]
+    assert sorted(chain.from_iterable(held)) == sorted(set(range(162)) - set(tests[0]))
+    for one, part in zip(found, held, strict=True):
+        assert numbers(one.train) == sorted(set(range(162)) - set(part) - set(tests[0]))
+    for label in (0, 3, 7):
+        counts = [int((labels[part] == label).sum()) for part in held]
+        assert max(counts) - min(counts) <= 1
+    assert max(map(len, held)) - min(map(len, held)) <= 1
+
+
+def test_folds_that_cannot_be() -> None:
+    own = labelled([0, 1] * 4)
+    with pytest.raises(TrainError, match=r"train\.folds: the data set brings validation samples"):
+        split(Data(train=own.train, validation=own.train), 0, 0, folds=2)
+    with pytest.raises(TrainError, match=r"train\.folds = 9 of 8 samples"):
+        split(own, 0, 0, folds=9)
+    assert len(split(own, 0, 0, folds=8, fold=8).train) == 7
+    for wrong, said in (
+        ({"folds": 1}, "leaves nothing to train on"),
+        ({"folds": 5, "validation_share": 0.1}, "give one"),
+        ({"folds": 5, "fold": 6}, r"train\.fold = 6 is none of train\.folds = 5"),
+        ({"fold": 2}, r"train\.fold = 2 is none of train\.folds = 0"),
+        ({"fold": 0}, r"train\.fold"),
+        ({"folds": -1}, r"train\.folds"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            TrainSpec(**wrong)
+
+
 def test_many_small_classes_have_their_share() -> None:
     found = split(labelled(np.arange(2000) // 2), 0.1, 0)
     assert found.validation is not None and 150 < len(found.validation) < 250

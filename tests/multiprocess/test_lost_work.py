@@ -16,6 +16,7 @@ from jobs import SMALL
 import hpcsynapse
 from hpcsynapse.cli.main import cli
 from hpcsynapse.files import read_json
+from hpcsynapse.job.supervise import is_tool
 from hpcsynapse.report.loading import DTYPE
 from hpcsynapse.report.lost_work import PARTS, LostWork, lost_work
 from hpcsynapse.runs.directory import RunDirectory
@@ -38,7 +39,8 @@ def program_of(run: RunDirectory, rank: int) -> int:
     """The process that trains as a rank of the newest start, below its wrapper."""
     newest = max(run.evidence("").iterdir(), key=lambda path: path.stat().st_mtime)
     wrapper = (read_json(newest / f"rank-{rank:05d}.json") or {})["pid"]
-    return int(Path(f"/proc/{wrapper}/task/{wrapper}/children").read_text().split()[0])
+    below = map(int, Path(f"/proc/{wrapper}/task/{wrapper}/children").read_text().split())
+    return next(pid for pid in below if not is_tool(pid, "sampler"))
 
 
 def made_twice(run: RunDirectory) -> list[int]:
@@ -74,7 +76,7 @@ def test_a_run_that_is_killed_twice_knows_what_it_lost(workdir: Path) -> None:
         "queue": {"scheduler": "local"},
         "resources": {"ranks_per_node": 2},
         "launch": {"launcher": "local", "wait_limit": 60.0},
-        "train": {**train, "strategy": "allreduce", "checkpoint_seconds": 2.0, "epochs": 30, "batch": 8},
+        "train": {**train, "strategy": "allreduce", "checkpoint_seconds": 2.0, "epochs": 3000, "batch": 8},
     }
     run = hpcsynapse.submit(JobSpec.from_dict(table), workdir / "runs").run
     for rank in (1, 0):

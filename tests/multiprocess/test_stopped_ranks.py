@@ -14,7 +14,7 @@ from jobs import LIMIT, SMALL
 import hpcsynapse
 from hpcsynapse.errors import CommandError
 from hpcsynapse.files import read_json
-from hpcsynapse.job.supervise import descendants
+from hpcsynapse.job.supervise import descendants, is_tool
 from hpcsynapse.runs.directory import RunDirectory
 from hpcsynapse.spec.job import JobSpec
 from hpcsynapse.spec.launch import LaunchOptions
@@ -53,7 +53,7 @@ def test_the_stopped_rank_is_named(workdir: Path, victim: int) -> None:
         assert wait(run, "steps").state == "TRAINING"
         ranks = {item["rank"]: item["pid"] for item in (read_json(run.placement) or {})["ranks"]}
         below = descendants(ranks[victim])[1:]  # the node's sampler is another child of the first wrapper
-        program = next(pid for pid in below if b"\0sampler\0" not in Path(f"/proc/{pid}/cmdline").read_bytes())
+        program = next(pid for pid in below if not is_tool(pid, "sampler"))
         os.kill(program, signal.SIGSTOP)
         status = wait(run, "end")
     finally:

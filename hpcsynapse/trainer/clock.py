@@ -40,9 +40,11 @@ class StepClock:
         self._begin = self._last = time.perf_counter()
         self.loss = float("nan")
 
-    def begin(self) -> None:
-        """Start a step: its data phase begins."""
-        self._begin = self._last = time.perf_counter()
+    def begin(self, agreed: float = 0.0) -> None:
+        """Start a step: its data phase begins; `agreed` seconds before it went into an exchange with other ranks."""
+        self._last = time.perf_counter()
+        self._begin = self._last - agreed
+        self._phases["communicate"] += agreed
 
     def stamp(self) -> Any:
         """Return this moment."""

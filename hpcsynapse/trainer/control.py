@@ -24,6 +24,7 @@ class Control:
 
     def __init__(self, engine: Engine, reporter: Reporter) -> None:
         self._engine, self._reporter = engine, reporter
+        self._agreed = 0.0
         self.saved(0.0)
         self._signal = 0
         self._points = ControlPoints(engine.rank, lambda values: engine.reduce(values, "max"))
@@ -57,7 +58,17 @@ class Control:
 
     def stop_after_step(self) -> bool:
         """Count a step; at a control point exchange flags, and return whether all ranks stop now."""
-        return self._points.due() and self.agree()
+        if not self._points.due():
+            return False
+        begin = time.monotonic()
+        stop = self.agree()
+        self._agreed = time.monotonic() - begin
+        return stop
+
+    def take_agreed(self) -> float:
+        """Return the seconds that went into the exchange behind the last step, once; 0 where there was none."""
+        seconds, self._agreed = self._agreed, 0.0
+        return seconds
 
     def agree(self) -> bool:
         """Exchange flags now; every rank calls it at the same step."""
@@ -69,6 +80,7 @@ class Control:
     def saved(self, save_every: float) -> None:
         """Note that a checkpoint was taken, or that steps begin; the next is due in `save_every` seconds, 0: never."""
         self._save_every, self._saved_at, self.save_is_due = save_every, time.monotonic(), False
+        self._agreed = 0.0
 
     def _is_time_to_save(self) -> bool:
         passed = time.monotonic() - self._saved_at

@@ -43,8 +43,8 @@ class CudaClock(StepClock):
         self._anchor_wall = time.time()
         self._current = _Pending(self._anchor)
 
-    def begin(self) -> None:
-        """Start a step: its data phase begins when the device has finished what came before."""
+    def begin(self, agreed: float = 0.0) -> None:
+        """Start a step: its data phase begins when the device has finished what came before, `agreed` or not."""
         self._current = _Pending(self.stamp())
 
     def stamp(self) -> Any:

@@ -138,11 +138,12 @@ class Loop:
         optimizer, epoch = self.strategy.optimizer, self.progress.epoch
         self.strategy.model.train()
         position = self._position()
+        self.control.take_agreed()  # before a validation, say
         steps, before = self.shards.steps_of(epoch), progress.samples - position * self.global_batch
         while position < steps:
             if self.profiler is not None:
                 self.profiler.before(progress.step)
-            clock.begin()
+            clock.begin(self.control.take_agreed())
             step = progress.step
             inputs, targets = self.loader.take()
             self._seeds.apply(step)
